@@ -1,0 +1,79 @@
+"""Every difference between devices, MindSpore versions and execution modes. MindSpore is imported
+here when first needed, nowhere by the layers above the networks.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from mindformers_vit.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+_ASCEND_DRIVER = Path("/usr/local/Ascend")
+
+
+def resolve_device(target: str) -> str:
+    """ "auto" becomes "Ascend" on a machine with an Ascend driver, else "CPU"."""
+    if target != "auto":
+        return target
+    has_ascend = any(Path("/dev").glob("davinci[0-9]*")) and _ASCEND_DRIVER.exists()
+    return "Ascend" if has_ascend else "CPU"
+
+
+def set_device(target: str, *, device_id: int = 0, mode: int = 0, memory: str | None = None) -> str:
+    """Choose device and mode for this process; returns the device's name.
+
+    Raises:
+        ConfigError: this MindSpore cannot use the device here.
+    """
+    import mindspore as ms
+
+    device = resolve_device(target)
+    try:
+        ms.set_device(device, device_id)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(
+            f"context.device_target: '{device}' cannot be used on this machine: {reason}"
+        ) from None
+    if memory and device != "CPU":
+        ms.runtime.set_memory(max_size=memory)
+    ms.set_context(mode=ms.GRAPH_MODE if mode == 0 else ms.PYNATIVE_MODE)
+    ms.set_deterministic(True)
+    return device
+
+
+def device() -> str:
+    """The device this process computes on: "CPU", "Ascend" or "GPU"."""
+    import mindspore as ms
+
+    return str(ms.get_context("device_target"))
+
+
+def resolve_dtype(wanted: str, device_name: str) -> str:
+    """The type of the matmuls: float32 on CPU, float16 on Ascend, unless one is asked for."""
+    if wanted == "auto":
+        return "float32" if device_name == "CPU" else "float16"
+    if wanted == "bfloat16" and device_name == "CPU":
+        raise ConfigError(
+            "context.compute_dtype: bfloat16 matmul does not exist in MindSpore on CPU; "
+            "allowed there: auto, float32, float16"
+        )
+    return wanted
+
+
+def rank_and_size() -> tuple[int, int]:
+    """This process's rank and the number of processes, from the launcher's environment."""
+    return int(os.environ.get("RANK_ID", "0")), int(os.environ.get("RANK_SIZE", "1"))
+
+
+def jit(function: Any) -> Any:
+    """`function` compiled into one graph (in PyNative mode: left as it is)."""
+    import mindspore as ms
+
+    if ms.get_context("mode") == ms.PYNATIVE_MODE:
+        return function
+    return ms.jit(function)

@@ -1,0 +1,167 @@
+"""From a yaml file and overrides to one mapping.
+
+Precedence, once: class defaults < `base_config` files < the file < `--options` and
+`--section.key=value` < the named flags.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mindformers_vit.errors import ConfigError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+_MAX_BYTES = 1 << 20
+_MAX_NODES = 100_000
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe yaml that reads 1e-4 as a number and refuses a key given twice."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str) and key in seen and key != "<<":
+                raise yaml.MarkedYAMLError(
+                    problem=f"key '{key}' is given twice", problem_mark=key_node.start_mark
+                )
+            if isinstance(key, str):
+                seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def find_config(name: str | Path) -> Path:
+    """The file: as given from the working directory, else from the repository."""
+    given = Path(name).expanduser()
+    tried = [given] if given.is_absolute() else [given, REPOSITORY / given]
+    for path in tried:
+        if path.is_file():
+            return path
+    looked = " and ".join(str(path.parent.resolve()) for path in tried)
+    raise ConfigError(f"--config: no file '{name}' (looked in {looked})")
+
+
+def load_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping in a yaml file, its `base_config` files merged below it."""
+    return _load_yaml(Path(path), ())
+
+
+def _load_yaml(path: Path, parents: tuple[Path, ...]) -> dict[str, Any]:
+    values = parse_yaml(_read(path), str(path))
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"{path}: a mapping of sections is expected, given {type(values).__name__}"
+        )
+    bases = values.pop("base_config", [])
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise ConfigError(f"{path}: base_config: a file or a list of files is expected")
+    merged: dict[str, Any] = {}
+    for base in bases:
+        target = (path.parent / base).resolve()
+        if target in (*parents, path.resolve()):
+            raise ConfigError(f"{path}: base_config: '{base}' leads back to itself")
+        merged = merge(merged, _load_yaml(target, (*parents, path.resolve())))
+    return merge(merged, values)
+
+
+def _read(path: Path) -> str:
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise ConfigError(f"{path}: larger than {_MAX_BYTES} bytes, not a configuration")
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not a text file in UTF-8") from None
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """One yaml document; tags that build objects, alias bombs and double keys are refused."""
+    try:
+        _check_size(yaml.compose(text, Loader=_Loader))
+        return yaml.load(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        line = f" line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{where}:{line} {error.problem}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{where}: not valid yaml: {str(error).splitlines()[0]}") from None
+
+
+def _check_size(root: Any) -> None:
+    """Count what the aliases would unfold to, without unfolding it; a cycle is refused too."""
+    sizes: dict[int, int] = {}
+
+    def size(node: Any) -> int:
+        if id(node) in sizes:
+            if sizes[id(node)] == 0:
+                raise ValueError("an alias contains itself")
+            return sizes[id(node)]
+        sizes[id(node)] = 0
+        children = node.value if isinstance(node.value, list) else []
+        flat = [c for child in children for c in (child if isinstance(child, tuple) else (child,))]
+        sizes[id(node)] = 1 + sum(map(size, flat))
+        if sizes[id(node)] > _MAX_NODES:
+            raise ValueError("its aliases unfold to more than 100000 values")
+        return sizes[id(node)]
+
+    if root is not None:
+        size(root)
+
+
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`above` over `below`: mappings merge, everything else (lists too) is replaced."""
+    result = dict(below)
+    for key, value in above.items():
+        if isinstance(value, Mapping) and isinstance(result.get(key), Mapping):
+            result[key] = merge(result[key], value)
+        else:
+            result[key] = value
+    return result
+
+
+def set_dotted(values: dict[str, Any], dotted: str, value: Any) -> dict[str, Any]:
+    """A copy of `values` with `a.b.2.c` set; list places are numbers; sections are created."""
+    head, _, rest = dotted.partition(".")
+    if not head:
+        raise ConfigError(f"override '{dotted}': a dotted name is expected")
+    inner: Any = values.get(head)
+    result = dict(values)
+    result[head] = _set_inner(inner, rest, value, dotted) if rest else value
+    return result
+
+
+def _set_inner(inner: Any, rest: str, value: Any, dotted: str) -> Any:
+    if not isinstance(inner, list):
+        return set_dotted(dict(inner) if isinstance(inner, Mapping) else {}, rest, value)
+    place, _, deeper = rest.partition(".")
+    if not place.isdigit() or int(place) >= len(inner):
+        raise ConfigError(
+            f"override '{dotted}': '{place}' is not a place of its list, which has {len(inner)}"
+        )
+    copy = list(inner)
+    at = int(place)
+    copy[at] = _set_inner(copy[at], deeper, value, dotted) if deeper else value
+    return copy
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """`a.b=value` -> ("a.b", value); the value is read as yaml, so True, 1e-4 and [1, 2] work."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise ConfigError(f"override '{text}': 'section.key=value' is expected")
+    return name, parse_yaml(value, f"override '{name}'")

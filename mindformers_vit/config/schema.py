@@ -1,0 +1,277 @@
+"""The yaml of a run, typed. Sections and keys are MindFormers r1.0's; what is new says so.
+
+A key marked `dead(...)` is accepted because MindFormers' own yamls carry it, does nothing here,
+and is named once, in one warning, with the reason.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from mindformers_vit.config.strict import StrictModel
+
+RUN_MODES = ("train", "finetune", "eval", "predict")
+TASKS = ("masked_image_modeling", "image_classification")
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+def dead(why: str) -> Any:
+    """A key that is accepted and ignored; `why` completes the sentence "it is ignored: ..."."""
+    return Field(default=None, json_schema_extra={"dead": why})
+
+
+_SHARDING = "data parallelism is the only kind here"
+_PROFILER = "use the profiler of the device"
+
+
+class Context(StrictModel):
+    """Where and how the network runs."""
+
+    mode: Literal[0, 1] = 0  # 0 graph, 1 PyNative
+    device_target: Literal["auto", "CPU", "Ascend", "GPU"] = "auto"
+    device_id: int = Field(0, ge=0)
+    compute_dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"  # new: of matmuls
+    max_device_memory: str | None = None
+    enable_graph_kernel: Any = dead("MindSpore's own default is used")
+    graph_kernel_flags: Any = dead("MindSpore's own default is used")
+    max_call_depth: Any = dead("MindSpore's own default is used")
+    save_graphs: Any = dead("set MS_DEV_SAVE_GRAPHS instead")
+    save_graphs_path: Any = dead("set MS_DEV_SAVE_GRAPHS instead")
+
+
+class RunnerConfig(StrictModel):
+    """How long and how much at a time. A step is one update of the weights."""
+
+    epochs: Positive = 1
+    batch_size: Positive = 32  # images of one forward pass on one device
+    gradient_accumulation_steps: Positive = 1
+    num_classes: Positive | None = None  # must equal the number of labels of the head
+    image_size: int | list[int] | None = None  # must equal the network's
+    sink_mode: Any = dead("each step is one compiled call, data sinking is not used")
+    sink_size: Any = dead("each step is one compiled call, data sinking is not used")
+    initial_epoch: Any = dead("a resumed run knows its epoch")
+    has_trained_epoches: Any = dead("a resumed run knows its epoch")
+    has_trained_steps: Any = dead("a resumed run knows its step")
+
+
+class ScaleSense(StrictModel):
+    """Loss scale; used where the device computes in float16, ignored in float32."""
+
+    type: Literal["FixedLossScaleUpdateCell", "DynamicLossScaleUpdateCell"] = (
+        "DynamicLossScaleUpdateCell"
+    )
+    loss_scale_value: float = Field(65536.0, ge=1)
+    scale_factor: int = Field(2, gt=1)
+    scale_window: Positive = 1000
+
+
+class RunnerWrapper(StrictModel):
+    """The train step around the network."""
+
+    type: Literal["MFTrainOneStepCell", "mf_wrapper", "wrapper", "loss_scale_wrapper"] = (
+        "MFTrainOneStepCell"
+    )
+    scale_sense: ScaleSense = ScaleSense()
+    use_clip_grad: bool = False
+    max_grad_norm: float = Field(1.0, gt=0)  # global norm; used where use_clip_grad is True
+
+
+class TrainerConfig(StrictModel):
+    type: Literal["masked_image_modeling", "image_classification"]
+    model_name: str | None = None
+
+
+class DataLoaderConfig(StrictModel):
+    """Where the images are: class folders, or one folder and a label file, or a bare folder."""
+
+    type: Literal["ImageFolderDataset"] = "ImageFolderDataset"
+    dataset_dir: str = ""
+    label_file: str | None = None  # new: "<file name> <class index>" a line, as ILSVRC2012's val
+    num_parallel_workers: int | None = Field(None, ge=0)
+    shuffle: bool = True  # of training; evaluation is in order
+    num_samples: Positive | None = None
+    extensions: Any = dead("every image format that Pillow reads is taken")
+    class_indexing: Any = dead("classes are the sorted folder names")
+    decode: Any = dead("images are always decoded")
+
+
+class MaskPolicy(StrictModel):
+    """MindFormers' mask section; the network's own settings rule, these must agree with them."""
+
+    type: Literal["MaeMask"] = "MaeMask"
+    input_size: int | list[int] | None = None
+    patch_size: int | None = None
+    mask_ratio: float | None = None
+
+
+class DatasetConfig(StrictModel):
+    """One data set: source, transforms, batch."""
+
+    data_loader: DataLoaderConfig = DataLoaderConfig()
+    transforms: list[dict[str, Any]] = []
+    mask_policy: MaskPolicy | None = None
+    mixup_op: dict[str, Any] | None = None  # keys of mindformers_vit.data.mixup.Mixup
+    label_smoothing: Fraction = 0.0  # new: without mixup_op
+    batch_size: Positive | None = None  # evaluation only; training takes runner_config's
+    num_parallel_workers: int | None = Field(None, ge=0)  # default: one a core, at most 8
+    eval_interval: Positive = 1  # evaluate every so many epochs of training
+    eval_offset: int = Field(0, ge=0)  # ... from this epoch on
+    seed: Any = dead("the seed of the run is used")
+    input_columns: Any = dead("the task knows its columns")
+    output_columns: Any = dead("the task knows its columns")
+    column_order: Any = dead("the task knows its columns")
+    python_multiprocessing: Any = dead("num_parallel_workers processes are used")
+    drop_remainder: Any = dead("training drops the last partial batch, evaluation never does")
+    repeat: Any = dead("an epoch is one pass")
+    numa_enable: Any = dead("set the affinity outside")
+    prefetch_size: Any = dead("chosen by the loader")
+
+    @property
+    def workers(self) -> int | None:
+        """The loader's own number rules over the data set's."""
+        if self.data_loader.num_parallel_workers is not None:
+            return self.data_loader.num_parallel_workers
+        return self.num_parallel_workers
+
+
+class DatasetTask(StrictModel):
+    type: Literal["MIMDataset", "ImageCLSDataset"]
+    dataset_config: Any = dead("it repeats train_dataset or eval_dataset")
+
+
+class Arch(StrictModel):
+    type: str
+
+
+class ModelSection(StrictModel):
+    """`model.arch.type` names the network, `model.model_config` holds its settings."""
+
+    arch: Arch
+    settings: dict[str, Any] = Field(default_factory=dict, alias="model_config")
+
+
+class LRSchedule(StrictModel):
+    """Per-step schedule; the unit of `warmup_epochs` is epochs, fractions allowed."""
+
+    type: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
+    learning_rate: float = Field(1e-3, gt=0)
+    lr_end: float = Field(0.0, ge=0)
+    warmup_lr_init: float = Field(0.0, ge=0)
+    warmup_epochs: float | None = Field(None, ge=0)
+    warmup_steps: int | None = Field(None, ge=0)
+    total_steps: int = -1  # -1: epochs x steps of an epoch
+
+    @model_validator(mode="after")
+    def _one_warmup(self) -> LRSchedule:
+        if self.warmup_epochs is not None and self.warmup_steps is not None:
+            raise ValueError("give warmup_epochs or warmup_steps, not both")
+        return self
+
+
+class OptimizerConfig(StrictModel):
+    """AdamW with bias correction and decoupled weight decay (arXiv:1711.05101)."""
+
+    type: Literal["adamw", "AdamW", "fp32_adamw", "fused_adamw"] = "adamw"
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.999, ge=0, lt=1)
+    eps: float = Field(1e-8, gt=0)
+    weight_decay: float = Field(0.05, ge=0)
+
+
+class Ema(StrictModel):
+    """Exponential moving average of the weights; evaluated and kept beside them."""
+
+    decay: float = Field(gt=0, lt=1)
+
+
+class Metric(StrictModel):
+    type: Literal["Accuracy"] = "Accuracy"
+    eval_type: Literal["classification"] = "classification"
+
+
+class ProcessorConfig(StrictModel):
+    """Preprocessing of evaluation and prediction; travels with the weights."""
+
+    type: str
+    image_processor: dict[str, Any] = Field(default_factory=dict)
+
+
+class PredictConfig(StrictModel):
+    """New: what prediction does."""
+
+    data: list[str] = []
+    batch_size: Positive = 1
+    top_k: Positive = 1
+    mask_ratio: float | None = Field(None, gt=0, lt=1)
+
+
+class RunConfig(StrictModel):
+    """A whole run."""
+
+    seed: int = Field(0, ge=0, lt=2**63)
+    run_mode: Literal["train", "finetune", "eval", "predict"] = "train"
+    output_dir: str = "./output"
+    load_checkpoint: str = ""
+    resume_training: bool = False
+    do_eval: bool = False
+    use_parallel: bool = False
+    context: Context = Context()
+    runner_config: RunnerConfig = RunnerConfig()
+    runner_wrapper: RunnerWrapper = RunnerWrapper()
+    trainer: TrainerConfig
+    train_dataset: DatasetConfig | None = None
+    train_dataset_task: DatasetTask | None = None
+    eval_dataset: DatasetConfig | None = None
+    eval_dataset_task: DatasetTask | None = None
+    predict: PredictConfig = PredictConfig()
+    model: ModelSection
+    lr_schedule: LRSchedule = LRSchedule()
+    layer_scale: bool = False  # MindFormers' name for layer-wise lr decay
+    layer_decay: float = Field(1.0, gt=0, le=1)
+    optimizer: OptimizerConfig = OptimizerConfig()
+    lr_scale: bool = False  # lr x effective batch / lr_scale_factor
+    lr_scale_factor: Positive = 256
+    ema: Ema | None = None
+    callbacks: list[dict[str, Any]] = []
+    metric: Metric = Metric()
+    processor: ProcessorConfig | None = None
+
+    eval_callbacks: Any = dead("evaluation has no callbacks of its own")
+    parallel: Any = dead(_SHARDING)
+    parallel_config: Any = dead(_SHARDING)
+    micro_batch_interleave_num: Any = dead(_SHARDING)
+    moe_config: Any = dead("there are no mixtures of experts here")
+    recompute_config: Any = dead("recomputation is not offered yet")
+    src_strategy_path_or_dir: Any = dead(_SHARDING)
+    strategy_load_checkpoint: Any = dead(_SHARDING)
+    auto_trans_ckpt: Any = dead("checkpoints are whole, nothing has to be transformed")
+    only_save_strategy: Any = dead("checkpoints are whole, nothing has to be transformed")
+    remote_save_url: Any = dead("uploading is not offered")
+    auto_tune: Any = dead("removed from MindSpore")
+    filepath_prefix: Any = dead("removed from MindSpore")
+    autotune_per_step: Any = dead("removed from MindSpore")
+    profile: Any = dead(_PROFILER)
+    profile_start_step: Any = dead(_PROFILER)
+    profile_stop_step: Any = dead(_PROFILER)
+    init_start_profile: Any = dead(_PROFILER)
+    profile_communication: Any = dead(_PROFILER)
+    profile_memory: Any = dead(_PROFILER)
+
+
+def dead_keys(config: StrictModel, path: str = "") -> dict[str, str]:
+    """Dotted path -> reason, of every dead key that the user's yaml sets."""
+    found: dict[str, str] = {}
+    for name, info in type(config).model_fields.items():
+        if name not in config.model_fields_set:
+            continue
+        where = f"{path}.{name}" if path else name
+        value = getattr(config, name)
+        extra = info.json_schema_extra
+        if isinstance(extra, dict) and "dead" in extra:
+            found[where] = str(extra["dead"])
+        elif isinstance(value, StrictModel):
+            found |= dead_keys(value, where)
+    return found
