@@ -1,0 +1,172 @@
+"""The command line: `python run_mindformer.py ...` and `mindformers-vit ...`.
+
+It turns flags into one mapping, and errors into one screen and an exit code: 0 done, 1 failed,
+2 bad usage, configuration, data or checkpoint, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from typing import Any
+
+from mindformers_vit.config.loader import find_config, load_yaml, parse_override, set_dotted
+from mindformers_vit.config.schema import RUN_MODES
+from mindformers_vit.errors import ConfigError, MindFormersViTError
+from mindformers_vit.registry import nearest
+
+# flag, dotted keys it sets, type, help
+_FLAGS: list[tuple[str, tuple[str, ...], str, str]] = [
+    ("run_mode", ("run_mode",), "mode", " | ".join(RUN_MODES)),
+    ("train_dataset_dir", ("train_dataset.data_loader.dataset_dir",), "str", "training images"),
+    ("eval_dataset_dir", ("eval_dataset.data_loader.dataset_dir",), "str", "evaluation images"),
+    ("load_checkpoint", ("load_checkpoint",), "str", "weight file, directory or model name"),
+    ("resume_training", ("resume_training",), "bool", "go on exactly where a checkpoint was taken"),
+    ("epochs", ("runner_config.epochs",), "int", "passes over the training images"),
+    ("batch_size", ("runner_config.batch_size",), "int", "images of one forward pass"),
+    (
+        "gradient_accumulation_steps",
+        ("runner_config.gradient_accumulation_steps",),
+        "int",
+        "batches of one update",
+    ),
+    (
+        "num_samples",
+        ("train_dataset.data_loader.num_samples", "eval_dataset.data_loader.num_samples"),
+        "int",
+        "use only so many images",
+    ),
+    ("do_eval", ("do_eval",), "bool", "evaluate during training"),
+    ("predict_batch_size", ("predict.batch_size",), "int", "images of one forward pass"),
+    ("device_target", ("context.device_target",), "str", "auto | CPU | Ascend | GPU"),
+    ("device_id", ("context.device_id",), "int", "which device"),
+    ("mode", ("context.mode",), "int", "0 graph, 1 PyNative"),
+    ("seed", ("seed",), "int", "of everything random; 0 is a seed"),
+    ("output_dir", ("output_dir",), "str", "where everything is written"),
+    ("use_parallel", ("use_parallel",), "bool", "several devices"),
+    ("sink_mode", ("runner_config.sink_mode",), "bool", "MindFormers', ignored"),
+    ("profile", ("profile",), "bool", "MindFormers', ignored"),
+    ("auto_trans_ckpt", ("auto_trans_ckpt",), "bool", "MindFormers', ignored"),
+    ("only_save_strategy", ("only_save_strategy",), "bool", "MindFormers', ignored"),
+    ("src_strategy_path_or_dir", ("src_strategy_path_or_dir",), "str", "MindFormers', ignored"),
+    ("strategy_load_checkpoint", ("strategy_load_checkpoint",), "str", "MindFormers', ignored"),
+    ("remote_save_url", ("remote_save_url",), "str", "MindFormers', ignored"),
+]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; returns its exit code and never raises what a user caused."""
+    _log_to_terminal()
+    try:
+        return _run(sys.argv[1:] if argv is None else argv)
+    except MindFormersViTError as error:
+        print(_screen(error), file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _log_to_terminal() -> None:
+    """Messages alone on the terminal; the log files have time and place as well."""
+    logger = logging.getLogger("mindformers_vit")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    if not logger.handlers:
+        logger.addHandler(logging.StreamHandler(sys.stderr))
+
+
+def _run(argv: list[str]) -> int:
+    values, dry_run = read_command_line(argv)
+    from mindformers_vit.engine.plan import make_plan
+
+    plan = make_plan(values)
+    from mindformers_vit.engine import run
+
+    if dry_run:
+        print(run.describe(plan))
+        return 0
+    run.run(plan)
+    return 0
+
+
+def _screen(error: MindFormersViTError) -> str:
+    lines = str(error).splitlines() or [type(error).__name__]
+    if len(lines) == 1:
+        return f"error: {lines[0]}"
+    shown = lines[:20]
+    more = [f"  ... and {len(lines) - 20} more"] if len(lines) > 20 else []
+    return "\n".join([f"{len(lines)} problems:", *(f"  {line}" for line in shown), *more])
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The flags; every key of the yaml can also be set as --section.key=value."""
+    parser = argparse.ArgumentParser(
+        prog="run_mindformer.py",
+        description="Train, evaluate and use vision transformers on MindSpore.",
+        epilog="Any key of the yaml: --section.key=value, for example --optimizer.weight_decay=0.1",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", required=True, help="yaml of the run")
+    parser.add_argument("--dry_run", action="store_true", help="check everything, run nothing")
+    parser.add_argument(
+        "--predict_data", nargs="+", metavar="IMAGE", help="files, directories or URLs"
+    )
+    parser.add_argument("--options", nargs="+", metavar="KEY=VALUE", help="settings, dotted keys")
+    types: dict[str, Any] = {"int": int, "str": str, "bool": _boolean, "mode": str}
+    for flag, _, kind, text in _FLAGS:
+        choices = RUN_MODES if kind == "mode" else None
+        metavar = {"bool": "True|False", "int": "N", "str": flag.upper()[:9]}.get(kind)
+        hidden = argparse.SUPPRESS if text.startswith("MindFormers'") else text
+        parser.add_argument(
+            f"--{flag}", type=types[kind], choices=choices, metavar=metavar, help=hidden
+        )
+    return parser
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"'{text}' given, True or False is expected")
+    return text.lower() == "true"
+
+
+def read_command_line(argv: list[str]) -> tuple[dict[str, Any], bool]:
+    """All settings of a run as one mapping, and whether it is a dry run."""
+    parser = build_parser()
+    arguments, rest = parser.parse_known_args(argv)
+    values = load_yaml(find_config(arguments.config))
+    for text in [*(arguments.options or []), *_dotted(rest, parser)]:
+        values = set_dotted(values, *parse_override(text))
+    for flag, keys, _, _ in _FLAGS:
+        given = getattr(arguments, flag)
+        if given is None:
+            continue
+        for key in keys:
+            if flag == "num_samples" and not values.get(key.partition(".")[0]):
+                continue
+            values = set_dotted(values, key, given)
+    if arguments.predict_data:
+        values = set_dotted(values, "predict.data", arguments.predict_data)
+    return values, arguments.dry_run
+
+
+def _dotted(rest: list[str], parser: argparse.ArgumentParser) -> list[str]:
+    """What argparse does not know: --a.b=v and --a.b v; anything else is a typo."""
+    known = [option for action in parser._actions for option in action.option_strings]
+    found, place = [], 0
+    while place < len(rest):
+        name, equals, value = rest[place].partition("=")
+        place += 1
+        if not name.startswith("--") or "." not in name:
+            raise ConfigError(f"unknown argument '{name}'{nearest(name, known)}; see --help")
+        if not equals:
+            if place == len(rest):
+                raise ConfigError(f"{name}: a value is expected")
+            value, place = rest[place], place + 1
+        found.append(f"{name[2:]}={value}")
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

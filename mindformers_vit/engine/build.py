@@ -1,0 +1,173 @@
+"""From a plan to data: sources, lengths, loaders. Needs no MindSpore; `check` is the dry run."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from mindformers_vit.config.schema import DatasetConfig
+from mindformers_vit.data.loader import Loader
+from mindformers_vit.data.sources import ImageSource, open_source
+from mindformers_vit.engine.loop import Length
+from mindformers_vit.engine.plan import Plan
+from mindformers_vit.errors import ConfigError, MindFormersViTError
+from mindformers_vit.optim.schedules import scaled_lr
+
+TRAINING = ("train", "finetune")
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a run reads."""
+
+    train: ImageSource | None
+    evaluation: ImageSource | None
+    length: Length | None
+
+
+def open_data(plan: Plan, *, has_inputs: bool = False) -> Data:
+    """Find the images and do the arithmetic; ConfigError carries every problem found."""
+    run, problems = plan.run, list[str]()
+    train = evaluation = None
+    if run.run_mode in TRAINING:
+        train = _open(plan, run.train_dataset, "train", problems)
+    if run.run_mode == "eval" or (run.do_eval and run.run_mode in TRAINING):
+        evaluation = _open(plan, run.eval_dataset, "eval", problems)
+    length = _length(plan, train, problems) if train is not None else None
+    if run.run_mode == "predict" and not (has_inputs or run.predict.data):
+        problems.append("predict.data: nothing to predict; give --predict_data IMAGE")
+    if run.run_mode == "finetune" and not run.load_checkpoint:
+        problems.append("load_checkpoint: run_mode finetune starts from weights; none are given")
+    if train and evaluation and train.classes and evaluation.classes:
+        problems += _same_classes(train.classes, evaluation.classes)
+    if problems:
+        raise ConfigError(problems)
+    return Data(train, evaluation, length)
+
+
+def _open(
+    plan: Plan, dataset: DatasetConfig | None, name: str, problems: list[str]
+) -> ImageSource | None:
+    path = f"{name}_dataset.data_loader"
+    if dataset is None or not dataset.data_loader.dataset_dir:
+        problems.append(f"{path}.dataset_dir: missing; give --{name}_dataset_dir DIRECTORY")
+        return None
+    settings = dataset.data_loader
+    try:
+        source = open_source(
+            settings.dataset_dir,
+            label_file=settings.label_file,
+            labelled=plan.labelled,
+            num_samples=settings.num_samples,
+        )
+    except MindFormersViTError as error:
+        problems += [f"{path}.dataset_dir: {line}" for line in str(error).splitlines()]
+        return None
+    if plan.labelled:
+        problems += _label_range(plan, source, path)
+    return source
+
+
+def _label_range(plan: Plan, source: ImageSource, path: str) -> list[str]:
+    """The labels must be exactly those of the head."""
+    head = plan.network.num_labels
+    if source.classes is not None and len(source.classes) != head:
+        return [
+            f"{path}.dataset_dir: {len(source.classes)} class folders, but the head has "
+            f"model.model_config.num_labels {head}"
+        ]
+    if source.labels is not None and max(source.labels) >= head:
+        return [
+            f"{path}.label_file: class {max(source.labels)} found, but the head has "
+            f"model.model_config.num_labels {head}"
+        ]
+    return []
+
+
+def _same_classes(train: tuple[str, ...], evaluation: tuple[str, ...]) -> list[str]:
+    if tuple(train) == tuple(evaluation):
+        return []
+    odd = sorted(set(train) ^ set(evaluation))
+    return [f"eval_dataset: its class folders are not those of train_dataset: {', '.join(odd[:8])}"]
+
+
+def _length(plan: Plan, source: ImageSource, problems: list[str]) -> Length | None:
+    runner = plan.run.runner_config
+    accumulation = runner.gradient_accumulation_steps
+    per_step = runner.batch_size * accumulation
+    steps = len(source) // per_step
+    if steps == 0:
+        problems.append(
+            f"runner_config: one step needs {per_step} images (batch_size {runner.batch_size} x "
+            f"gradient_accumulation_steps {accumulation}), the data set has {len(source)}"
+        )
+        return None
+    length = Length(runner.epochs, steps, accumulation, runner.max_steps)
+    schedule = plan.run.lr_schedule
+    if schedule.warmup_steps is not None and schedule.warmup_steps >= length.total_steps:
+        problems.append(
+            f"lr_schedule.warmup_steps: {schedule.warmup_steps} given, but the run has "
+            f"{length.total_steps} steps: the learning rate would never reach its peak"
+        )
+    return length
+
+
+def peak_lr(plan: Plan) -> float:
+    """The learning rate after warm-up, by the scaling rule if `lr_scale` is on."""
+    runner, base = plan.run.runner_config, plan.run.lr_schedule.learning_rate
+    if not plan.run.lr_scale:
+        return base
+    effective = runner.batch_size * runner.gradient_accumulation_steps
+    return scaled_lr(base, effective, plan.run.lr_scale_factor)
+
+
+def workers_of(dataset: DatasetConfig) -> int:
+    """Loader processes: as configured, but no more than there are cores."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = cores or 1
+    return min(dataset.workers if dataset.workers is not None else 8, cores)
+
+
+def train_loader(plan: Plan, source: ImageSource) -> Loader:
+    """Batches for the train step."""
+    dataset = plan.run.train_dataset
+    assert dataset is not None
+    is_mae = not plan.labelled
+    return Loader(
+        source,
+        plan.train_transforms or plan.processor.transforms,
+        plan.run.runner_config.batch_size,
+        seed=plan.run.seed,
+        shuffle=dataset.data_loader.shuffle,
+        drop_last=True,
+        num_workers=workers_of(dataset),
+        mixup=plan.mixup,
+        num_classes=None if is_mae else plan.network.num_labels,
+        label_smoothing=dataset.label_smoothing,
+        noise_length=plan.network.num_patches if is_mae else 0,
+        drop_noise_length=drop_noise_length(plan),
+        with_labels=plan.labelled,
+    )
+
+
+def drop_noise_length(plan: Plan) -> int:
+    """Uniform numbers an image needs for drop path: two a block."""
+    rate = getattr(plan.network, "drop_path_rate", 0.0)
+    return 2 * plan.network.num_hidden_layers if rate > 0 else 0
+
+
+def eval_loader(plan: Plan, source: ImageSource) -> Loader:
+    """Batches for evaluation: in order, every image once, the last batch padded."""
+    dataset = plan.run.eval_dataset
+    assert dataset is not None
+    return Loader(
+        source,
+        plan.eval_transforms or plan.processor.transforms,
+        dataset.batch_size or plan.run.runner_config.batch_size,
+        seed=plan.run.seed,
+        shuffle=False,
+        drop_last=False,
+        num_workers=workers_of(dataset),
+        noise_length=0 if plan.labelled else plan.network.num_patches,
+        with_labels=plan.labelled,
+    )

@@ -1,0 +1,64 @@
+"""Numbers for programs: `metrics.jsonl` (one object a line) and TensorBoard event files."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic import Field, PrivateAttr
+
+from mindformers_vit.engine.callbacks.base import Callback
+from mindformers_vit.engine.loop import TrainLoop
+from mindformers_vit.registry import callbacks
+
+
+@callbacks.register("MetricsWriter", "SummaryMonitor")
+class MetricsWriter(Callback):
+    """Writes into the output directory; a resumed run appends."""
+
+    every_steps: int = Field(1, gt=0)
+    tensorboard: bool = True
+    keep_default_action: Any = None  # MindFormers' SummaryMonitor
+    _file: Any = PrivateAttr(None)
+    _board: Any = PrivateAttr(None)
+
+    def on_train_begin(self, loop: TrainLoop) -> None:
+        self._file = (loop.output_dir / "metrics.jsonl").open("a", encoding="utf-8", buffering=1)
+        if self.tensorboard:
+            from tensorboardX import SummaryWriter
+
+            self._board = SummaryWriter(str(loop.output_dir / "summary" / "rank_0"))
+
+    def on_step_end(self, loop: TrainLoop) -> None:
+        if loop.global_step % self.every_steps == 0:
+            record = loop.record
+            self._write(
+                loop,
+                loss=record.loss,
+                lr=record.lr,
+                grad_norm=record.grad_norm,
+                finite=record.finite,
+                loss_scale=record.loss_scale,
+                images_per_second=round(record.images_per_second, 3),
+            )
+
+    def on_evaluate_end(self, loop: TrainLoop) -> None:
+        self._write(loop, **loop.metrics)
+
+    def on_train_end(self, loop: TrainLoop) -> None:
+        if self._file is not None:
+            self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+    def _write(self, loop: TrainLoop, **values: Any) -> None:
+        place = {"step": loop.global_step, "epoch": loop.epoch}
+        self._file.write(json.dumps(place | values) + "\n")
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(name.replace(" ", "_"), float(value), loop.global_step)
+
+
+@callbacks.register("ObsMonitor")
+class ObsMonitor(Callback):
+    """MindFormers' upload to object storage; accepted, does nothing."""

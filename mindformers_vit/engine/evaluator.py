@@ -1,0 +1,46 @@
+"""Evaluation: every image exactly once, whatever the batch size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+
+from mindformers_vit.data.loader import Loader
+from mindformers_vit.metrics import Accuracy
+from mindformers_vit.models.layers.patch_embed import patchify_numpy
+
+
+def evaluate(network: Any, loader: Loader, task: str) -> dict[str, float]:
+    """Metrics of `network` over all images of `loader`.
+
+    Returns:
+        `{"Top1 Accuracy": fraction, "Top5 Accuracy": fraction}` for a classifier,
+        `{"Loss": mean reconstruction loss over the images}` for masked image modeling.
+    """
+    network.set_train(False)
+    if task == "masked_image_modeling":
+        return _reconstruction(network, loader)
+    counts = Accuracy()
+    for batch in loader.epoch(0):
+        logits = network(ms.Tensor(batch["image"])).asnumpy()
+        counts.add(logits, batch["label"], batch["valid"])
+    return counts.result()
+
+
+def _reconstruction(network: Any, loader: Loader) -> dict[str, float]:
+    """Each image's masked loss, so that the padding of the last batch does not count."""
+    total, images = 0.0, 0
+    for batch in loader.epoch(0):
+        _, pred, mask = network(ms.Tensor(batch["image"]), ms.Tensor(batch["noise"]))
+        target = patchify_numpy(batch["image"], network.config.patch_size)
+        if network.config.norm_pix_loss:
+            var = target.var(-1, keepdims=True, ddof=1)
+            target = (target - target.mean(-1, keepdims=True)) / np.sqrt(var + 1e-6)
+        masked = mask.asnumpy()
+        error = ((pred.asnumpy() - target) ** 2).mean(-1)
+        losses = (error * masked).sum(-1) / masked.sum(-1)
+        total += float(losses[batch["valid"]].sum())
+        images += int(batch["valid"].sum())
+    return {"Loss": total / max(images, 1)}

@@ -1,0 +1,72 @@
+"""What a run leaves in its output directory, and the logs.
+
+```
+output_dir/
+  config_<run_mode>.yaml                          the resolved configuration
+  metrics.jsonl, summary/rank_0/                  MetricsWriter
+  log/rank_0/info.log, error.log
+  checkpoint/rank_0/<prefix>_rank_0-<epoch>_<step>/   training checkpoints
+  checkpoint_network/rank_0/                      the network alone: final, and best when evaluated
+```
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mindformers_vit.config.schema import RunConfig, dead_keys
+from mindformers_vit.engine.plan import Plan
+from mindformers_vit.errors import ConfigError
+
+_FORMAT = "%(asctime)s - mindformers_vit[%(module)s.py:%(lineno)d] - %(levelname)s - %(message)s"
+
+
+def prepare(plan: Plan) -> tuple[Path, str]:
+    """Make the directory, write the resolved configuration, open the logs; (directory, yaml)."""
+    directory = Path(plan.run.output_dir).expanduser()
+    text = config_text(plan)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / f"config_{plan.run.run_mode}.yaml").write_text(text, encoding="utf-8")
+        _log_to(directory / "log" / "rank_0")
+    except OSError as error:
+        raise ConfigError(f"output_dir: '{directory}': {error.strerror}") from None
+    return directory, text
+
+
+def config_text(plan: Plan) -> str:
+    """The resolved configuration as a yaml that runs again: no dead keys, every default."""
+    values = _without_dead(plan.run)
+    settings = plan.network.model_dump(mode="json", exclude_none=True)
+    values["model"]["model_config"] = {"type": type(plan.network).__name__} | settings
+    return str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100))
+
+
+def _without_dead(run: RunConfig) -> dict[str, Any]:
+    values: dict[str, Any] = run.model_dump(mode="json", by_alias=True, exclude_none=True)
+    for path in dead_keys(run):
+        *sections, key = path.split(".")
+        inner: Any = values
+        for section in sections:
+            inner = inner.get(section, {})
+        inner.pop(key, None)
+    return values
+
+
+def _log_to(directory: Path) -> None:
+    """Messages in files, with time and place; a second run in one process moves them."""
+    directory.mkdir(parents=True, exist_ok=True)
+    root = logging.getLogger("mindformers_vit")
+    root.setLevel(logging.INFO)
+    for handler in [h for h in root.handlers if isinstance(h, logging.FileHandler)]:
+        root.removeHandler(handler)
+        handler.close()
+    for name, level in (("info.log", logging.INFO), ("error.log", logging.ERROR)):
+        handler = logging.FileHandler(directory / name, encoding="utf-8", delay=True)
+        handler.setLevel(level)
+        handler.setFormatter(logging.Formatter(_FORMAT))
+        root.addHandler(handler)

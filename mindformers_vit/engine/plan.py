@@ -1,0 +1,271 @@
+"""From one mapping to a checked plan of a run, without MindSpore and without touching the data.
+
+Every problem of every section is found and reported together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from mindformers_vit.config.schema import RunConfig, dead_keys
+from mindformers_vit.config.strict import problems_of, validate
+from mindformers_vit.data.mixup import Mixup
+from mindformers_vit.data.transforms import Compose, build_transforms
+from mindformers_vit.errors import ConfigError
+from mindformers_vit.registry import ModelFamily, callbacks, find_arch
+
+_RENAMED_TYPES = {"CheckpointMointor": "CheckpointMonitor"}
+_MINDFORMERS_MEAN, _IMAGENET_MEAN = (123.675, 118.575, 103.53), (123.675, 116.28, 103.53)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything about a run that can be known from its configuration."""
+
+    run: RunConfig
+    family: ModelFamily
+    network: Any  # the family's config object, e.g. ViTMAEConfig
+    processor: Any  # preprocessing of evaluation and prediction
+    train_transforms: Compose | None
+    eval_transforms: Compose | None
+    mixup: Mixup | None
+    callbacks: tuple[Any, ...]  # settings objects, one a callback
+    warnings: tuple[str, ...]
+
+    @property
+    def labelled(self) -> bool:
+        return self.family.task == "image_classification"
+
+
+class _Problems(list[str]):
+    """Collects ConfigErrors: `with problems:` goes on after one."""
+
+    def __enter__(self) -> _Problems:
+        return self
+
+    def __exit__(self, kind: Any, error: Any, _: Any) -> bool:
+        if isinstance(error, ConfigError):
+            self.extend(error.problems)
+            return True
+        return False
+
+
+def make_plan(values: Mapping[str, Any]) -> Plan:
+    """The plan of a run; ConfigError carries every problem, each with its dotted path."""
+    problems = _Problems()
+    run = _schema(values, problems)
+    parts: dict[str, Any] = {}
+    for name in ("family", "network", "processor", "train_transforms", "eval_transforms"):
+        parts[name] = None
+    parts |= {"mixup": None, "callbacks": ()}
+    section = values.get("model")
+    with problems:
+        parts["family"] = _family(section)
+    with problems:
+        parts["network"] = _network(section, parts["family"], values)
+    with problems:
+        parts["processor"] = _processor(values, parts["family"], parts["network"])
+    for name in ("train", "eval"):
+        with problems:
+            parts[f"{name}_transforms"] = _transforms(values, f"{name}_dataset")
+    with problems:
+        parts["mixup"] = _mixup(values, parts["network"])
+    with problems:
+        parts["callbacks"] = _callbacks(values)
+    if run is not None and parts["network"] is not None:
+        problems += _contradictions(run, parts)
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)))
+    assert run is not None
+    return Plan(run=run, warnings=tuple(_warnings(run)), **parts)
+
+
+def _schema(values: Mapping[str, Any], problems: _Problems) -> RunConfig | None:
+    try:
+        return RunConfig.model_validate(dict(values))
+    except ValidationError as error:
+        problems += problems_of(error, RunConfig)
+        return None
+
+
+def _inside(section: Any, *path: str) -> Any:
+    """The value at `path`, None if the mapping does not reach that far."""
+    for key in path:
+        section = section.get(key) if isinstance(section, Mapping) else None
+    return section
+
+
+def _family(section: Any) -> ModelFamily | None:
+    arch = _inside(section, "arch", "type")
+    return find_arch(arch) if isinstance(arch, str) else None
+
+
+def _network(section: Any, family: ModelFamily | None, values: Mapping[str, Any]) -> Any:
+    settings = _inside(section, "model_config")
+    if family is None or not isinstance(settings, Mapping):
+        return None
+    path = "model.model_config"
+    wanted = family.config_class.__name__
+    if settings.get("type", wanted) != wanted:
+        raise ConfigError(
+            f"{path}.type: '{settings['type']}' given, {family.arch} takes '{wanted}'"
+        )
+    rest = {key: value for key, value in settings.items() if key != "type"}
+    asked = _inside(values, "context", "compute_dtype")
+    if asked not in (None, "auto"):
+        rest["compute_dtype"] = asked
+    return validate(family.config_class, rest, path)
+
+
+def _processor(values: Mapping[str, Any], family: ModelFamily | None, network: Any) -> Any:
+    if family is None or network is None:
+        return None
+    section = values.get("processor") or {}
+    processor_class = family.load_processor_class()
+    given = _inside(section, "type") or processor_class.__name__
+    if given != processor_class.__name__:
+        raise ConfigError(
+            f"processor.type: '{given}' given, {family.arch} takes '{processor_class.__name__}'"
+        )
+    settings = dict(_inside(section, "image_processor") or {})
+    return processor_class.for_network(network, settings, "processor.image_processor")
+
+
+def _transforms(values: Mapping[str, Any], name: str) -> Compose | None:
+    listed = _inside(values, name, "transforms")
+    if not isinstance(listed, list) or not listed:
+        return None
+    return build_transforms(listed, f"{name}.transforms")
+
+
+def _mixup(values: Mapping[str, Any], network: Any) -> Mixup | None:
+    settings = _inside(values, "train_dataset", "mixup_op")
+    if not isinstance(settings, Mapping) or network is None:
+        return None
+    rest = {key: value for key, value in settings.items() if key != "type"}
+    rest.setdefault("num_classes", getattr(network, "num_labels", None))
+    return validate(Mixup, rest, "train_dataset.mixup_op")
+
+
+def _callbacks(values: Mapping[str, Any]) -> tuple[Any, ...]:
+    listed = values.get("callbacks") or []
+    found, problems = [], _Problems()
+    for place, item in enumerate(listed if isinstance(listed, list) else []):
+        path = f"callbacks.{place}"
+        with problems:
+            if not isinstance(item, Mapping) or not isinstance(item.get("type"), str):
+                raise ConfigError(f"{path}: a mapping with a 'type' is expected, given {item!r}")
+            rest = {key: value for key, value in item.items() if key != "type"}
+            kind = _RENAMED_TYPES.get(item["type"], item["type"])
+            try:
+                settings_class = callbacks.get(kind)
+            except ConfigError as error:
+                raise ConfigError(f"{path}.type: {error}") from None
+            found.append(validate(settings_class, rest, path))
+    if problems:
+        raise ConfigError(list(problems))
+    return tuple(found)
+
+
+def _contradictions(run: RunConfig, parts: Mapping[str, Any]) -> list[str]:
+    """Settings that are each fine and do not fit together."""
+    network, family = parts["network"], parts["family"]
+    found: list[str] = []
+    task = run.trainer.type
+    if task != family.task:
+        found.append(f"trainer.type: '{task}' given, {family.arch} is for '{family.task}'")
+    found += _class_counts(run, network)
+    found += _image_sizes(run, network)
+    accumulation = run.runner_config.gradient_accumulation_steps
+    if parts["mixup"] is not None and run.runner_config.batch_size % 2:
+        found.append(
+            f"runner_config.batch_size: mixup pairs the images of a batch, so it must be even, "
+            f"given {run.runner_config.batch_size} (gradient_accumulation_steps {accumulation})"
+        )
+    found += _warmup(run)
+    if run.use_parallel:
+        found.append("use_parallel: several processes are not offered yet; allowed: False")
+    return found
+
+
+def _class_counts(run: RunConfig, network: Any) -> list[str]:
+    labels = getattr(network, "num_labels", None)
+    wanted = run.runner_config.num_classes
+    if labels is None or wanted is None or labels == wanted:
+        return []
+    return [
+        f"runner_config.num_classes: {wanted} given, but model.model_config.num_labels is {labels}"
+    ]
+
+
+def _image_sizes(run: RunConfig, network: Any) -> list[str]:
+    size = network.image_size
+    found = []
+    policy = run.train_dataset.mask_policy if run.train_dataset else None
+    pairs = [("runner_config.image_size", run.runner_config.image_size, size)]
+    if policy:
+        path = "train_dataset.mask_policy"
+        pairs += [
+            (f"{path}.input_size", policy.input_size, size),
+            (f"{path}.patch_size", policy.patch_size, network.patch_size),
+            (f"{path}.mask_ratio", policy.mask_ratio, getattr(network, "mask_ratio", None)),
+        ]
+    for path, given, truth in pairs:
+        if given is not None and _as_pair(given) != _as_pair(truth):
+            found.append(f"{path}: {given} given, but the network (model.model_config) has {truth}")
+    return found
+
+
+def _as_pair(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, (list, tuple)) else (value, value)
+
+
+def _warmup(run: RunConfig) -> list[str]:
+    epochs, warmup = run.runner_config.epochs, run.lr_schedule.warmup_epochs
+    if warmup is None or warmup < epochs or run.run_mode not in ("train", "finetune"):
+        return []
+    if _is_mindformers(run):
+        return []  # its published recipe warms up longer than it runs: a warning, see _warnings
+    return [
+        f"lr_schedule.warmup_epochs: {warmup:g} given, but the run has {epochs} epochs "
+        f"(runner_config.epochs): the learning rate would never reach its peak"
+    ]
+
+
+def _is_mindformers(run: RunConfig) -> bool:
+    """A yaml written for MindFormers itself: it carries sections that mean nothing here."""
+    return {"moe_config", "parallel_config"} <= run.model_fields_set
+
+
+def _warnings(run: RunConfig) -> list[str]:
+    """What a user should know about keys that do nothing and numbers that are known to be wrong."""
+    reasons: dict[str, list[str]] = {}
+    for path, why in dead_keys(run).items():
+        reasons.setdefault(why, []).append(path)
+    known = [f"{', '.join(paths)} ignored ({why})" for why, paths in reasons.items()]
+    known += _known_typos(run)
+    epochs, warmup = run.runner_config.epochs, run.lr_schedule.warmup_epochs
+    if warmup is not None and warmup >= epochs and run.run_mode in ("train", "finetune"):
+        known.append(
+            f"lr_schedule.warmup_epochs {warmup:g} against runner_config.epochs {epochs}: the "
+            f"learning rate only rises, to {100 * epochs / warmup:.0f} % of its peak"
+        )
+    return ["in this yaml: " + "; ".join(known)] if known else []
+
+
+def _known_typos(run: RunConfig) -> list[str]:
+    found = []
+    if any(item.get("type") == "CheckpointMointor" for item in run.callbacks):
+        found.append("CheckpointMointor read as CheckpointMonitor")
+    listed = run.train_dataset.transforms if run.train_dataset else []
+    for item in listed:
+        if item.get("type") == "Normalize" and tuple(item.get("mean", ())) == _MINDFORMERS_MEAN:
+            found.append(
+                f"Normalize.mean {list(_MINDFORMERS_MEAN)} used as given, though the green channel "
+                f"is a slip of MindFormers' (ImageNet: {list(_IMAGENET_MEAN)})"
+            )
+    return found

@@ -1,0 +1,159 @@
+"""Training and fine-tuning: the parts built and put into the loop."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mindformers_vit import compat
+from mindformers_vit.checkpoint.store import CheckpointStore
+from mindformers_vit.engine import build
+from mindformers_vit.engine.callbacks.checkpoint_monitor import CheckpointMonitor
+from mindformers_vit.engine.callbacks.evaluate import EvaluateCallback
+from mindformers_vit.engine.evaluator import evaluate
+from mindformers_vit.engine.loop import Length, TrainLoop
+from mindformers_vit.engine.loss_scale import LossScale
+from mindformers_vit.engine.plan import Plan
+from mindformers_vit.engine.train_step import ClassifyForward, PretrainForward, TrainStep
+from mindformers_vit.engine.weights import load_network, network_with_labels, resume_point
+from mindformers_vit.optim import schedules
+from mindformers_vit.optim.adamw import AdamW
+from mindformers_vit.optim.ema import Ema
+from mindformers_vit.optim.groups import parameter_rules
+
+logger = logging.getLogger(__name__)
+
+
+def train(
+    plan: Plan,
+    data: build.Data,
+    network: Any,
+    directory: Path,
+    config_text: str,
+    callbacks: Sequence[Any] = (),
+) -> None:
+    """Train `network` (default: the plan's, new or from its checkpoint) to the end of the run."""
+    assert data.train is not None
+    assert data.length is not None
+    store = _store(plan, directory)
+    resume = resume_point(plan, store) if plan.run.resume_training else None
+    if network is None:
+        network = load_network(plan, data.train.classes, fresh=resume is not None)
+    else:
+        network_with_labels(network, data.train.classes)
+    step = _train_step(plan, network, data.length)
+    evaluation = None
+    if data.evaluation is not None:
+        loader = build.eval_loader(plan, data.evaluation)
+        evaluation = partial(_evaluate, network, step.ema, loader, plan.family.task)
+    save = partial(_save_network, network, step.ema, plan, directory)
+    loop = TrainLoop(
+        length=data.length,
+        loader=build.train_loader(plan, data.train),
+        train_step=step,
+        learning_rate=learning_rate(plan, data.length),
+        output_dir=directory,
+        store=store,
+        config_text=config_text,
+        callbacks=[*plan.callbacks, *_evaluation_callback(plan), *callbacks],
+        evaluator=evaluation,
+        save_network=save,
+    )
+    if resume is not None:
+        loop.restore(*resume)
+    loop.run()
+    logger.info("network saved in %s", save("network"))
+
+
+def learning_rate(plan: Plan, length: Length) -> Callable[[int], float]:
+    """The schedule: step (from 0) -> learning rate."""
+    settings = plan.run.lr_schedule
+    warmup = settings.warmup_steps
+    if warmup is None:
+        warmup = round((settings.warmup_epochs or 0) * length.steps_per_epoch)
+    total = settings.total_steps if settings.total_steps > 0 else length.total_steps
+    common = {
+        "learning_rate": build.peak_lr(plan),
+        "warmup_steps": warmup,
+        "warmup_lr_init": settings.warmup_lr_init,
+    }
+    if settings.type == "constant_with_warmup":
+        return partial(schedules.constant, **common)
+    kind = schedules.cosine if settings.type == "cosine" else schedules.linear
+    # a MindFormers yaml may warm up for longer than it runs; see engine/plan.py
+    return partial(kind, total_steps=max(total, warmup), lr_end=settings.lr_end, **common)
+
+
+def _store(plan: Plan, directory: Path) -> CheckpointStore:
+    monitors = [c for c in plan.callbacks if isinstance(c, CheckpointMonitor)]
+    settings = monitors[0] if monitors else CheckpointMonitor()
+    return CheckpointStore(
+        directory / "checkpoint" / "rank_0",
+        prefix=settings.prefix,
+        keep_max=settings.keep_checkpoint_max,
+        file_format=settings.checkpoint_format,
+    )
+
+
+def _train_step(plan: Plan, network: Any, length: Length) -> TrainStep:
+    run = plan.run
+    forward: Any
+    if plan.labelled:
+        forward = ClassifyForward(network, drop_path=build.drop_noise_length(plan) > 0)
+    else:
+        forward = PretrainForward(network)
+    params = network.trainable_params()
+    rules = parameter_rules(
+        {p.name: tuple(p.shape) for p in params},
+        weight_decay=run.optimizer.weight_decay,
+        no_weight_decay=network.no_weight_decay(),
+        layer_decay=run.layer_decay if run.layer_scale else 1.0,
+        layer_id=network.layer_id,
+        num_layers=plan.network.num_hidden_layers,
+    )
+    betas = (run.optimizer.beta1, run.optimizer.beta2)
+    wrapper = run.runner_wrapper
+    dtype = compat.resolve_dtype(plan.network.compute_dtype, compat.device())
+    return TrainStep(
+        forward,
+        AdamW(params, rules, betas=betas, eps=run.optimizer.eps),
+        accumulation=length.accumulation,
+        max_grad_norm=wrapper.max_grad_norm if wrapper.use_clip_grad else None,
+        ema=Ema(params, run.ema.decay) if run.ema is not None else None,
+        loss_scale=LossScale(wrapper.scale_sense) if dtype == "float16" else None,
+    )
+
+
+def _evaluation_callback(plan: Plan) -> list[Any]:
+    if not plan.run.do_eval or plan.run.eval_dataset is None:
+        return []
+    dataset = plan.run.eval_dataset
+    settings = {"epoch_interval": dataset.eval_interval, "start_epoch": dataset.eval_offset}
+    return [EvaluateCallback(**settings)]
+
+
+def _evaluate(network: Any, ema: Ema | None, loader: Any, task: str) -> dict[str, float]:
+    """Metrics of the averaged weights where there are any, else of the weights."""
+    if ema is None:
+        metrics = evaluate(network, loader, task)
+    else:
+        with ema.swapped_in():
+            metrics = evaluate(network, loader, task)
+    network.set_train(True)
+    return metrics
+
+
+def _save_network(network: Any, ema: Ema | None, plan: Plan, directory: Path, name: str) -> Path:
+    """The network alone, with its configuration, labels and processor."""
+    target = directory / "checkpoint_network" / "rank_0"
+    if name != "network":
+        target = target / name
+    if ema is None:
+        network.save_pretrained(target, save_name="network", processor=plan.processor)
+    else:
+        with ema.swapped_in():
+            network.save_pretrained(target, save_name="network", processor=plan.processor)
+    return target

@@ -1,0 +1,131 @@
+"""`Trainer`: the command line's work from Python, with MindFormers' arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mindformers_vit.config.loader import REPOSITORY, find_config, load_yaml, set_dotted
+from mindformers_vit.errors import ConfigError
+from mindformers_vit.registry import find_model
+
+
+def recipe_of(name: str) -> Path:
+    """The yaml under `configs/` whose `trainer.model_name` is this model."""
+    family, canonical = find_model(name)
+    for path in sorted((REPOSITORY / "configs" / family.name).glob("*.yaml")):
+        if load_yaml(path).get("trainer", {}).get("model_name") == canonical:
+            return path
+    raise ConfigError(f"model '{name}': no yaml under configs/{family.name} names it")
+
+
+class Trainer:
+    """Train, fine-tune, evaluate and predict.
+
+    Args:
+        args: yaml path or a mapping with the same keys; without it the recipe of `model` is taken.
+        task: "masked_image_modeling" or "image_classification"; "general" takes the recipe's.
+        model: a model name, or a network instance.
+        model_name: the recipe's name where `model` is an instance.
+        train_dataset, eval_dataset: directories of images.
+        save_config: kept for MindFormers' users; the configuration is always written.
+    """
+
+    def __init__(
+        self,
+        args: str | Path | Mapping[str, Any] | None = None,
+        task: str = "general",
+        model: Any = None,
+        model_name: str | None = None,
+        train_dataset: str | None = None,
+        eval_dataset: str | None = None,
+        image_processor: Any = None,
+        callbacks: list[Any] | None = None,
+        save_config: bool = False,
+    ) -> None:
+        name = model if isinstance(model, str) else model_name
+        self._values = self._read(args, name)
+        self._network = None if isinstance(model, str) else model
+        self._processor, self._callbacks = image_processor, callbacks or []
+        if task != "general":
+            self._set("trainer.type", task.replace("-", "_"))
+        if self._network is not None:
+            settings = self._network.config.model_dump(mode="json", exclude_none=True)
+            kind = type(self._network.config).__name__
+            self._set("model.model_config", {"type": kind} | settings)
+        if train_dataset is not None:
+            self._set("train_dataset.data_loader.dataset_dir", str(train_dataset))
+        if eval_dataset is not None:
+            self._set("eval_dataset.data_loader.dataset_dir", str(eval_dataset))
+
+    @staticmethod
+    def _read(args: Any, name: str | None) -> dict[str, Any]:
+        if isinstance(args, Mapping):
+            return dict(args)
+        if args is not None:
+            return load_yaml(find_config(args))
+        if name is None:
+            raise ConfigError("Trainer: give args (a yaml) or model (a model name)")
+        return load_yaml(recipe_of(name))
+
+    def _set(self, key: str, value: Any) -> None:
+        self._values = set_dotted(self._values, key, value)
+
+    def train(
+        self,
+        train_checkpoint: bool | str = False,
+        resume_training: bool | None = None,
+        do_eval: bool | None = None,
+    ) -> None:
+        """Train from scratch, or from `train_checkpoint` (True: the newest one written)."""
+        self._train("train", train_checkpoint, resume_training, do_eval)
+
+    def finetune(
+        self,
+        finetune_checkpoint: bool | str = False,
+        resume_training: bool | None = None,
+        do_eval: bool | None = None,
+    ) -> None:
+        """Train from the weights of `finetune_checkpoint`."""
+        self._train("finetune", finetune_checkpoint, resume_training, do_eval)
+
+    def _train(
+        self, mode: str, checkpoint: bool | str, resume: bool | None, do_eval: bool | None
+    ) -> None:
+        if resume is not None:
+            self._set("resume_training", resume)
+        if do_eval is not None:
+            self._set("do_eval", do_eval)
+        self._run(mode, checkpoint)
+
+    def evaluate(self, eval_checkpoint: bool | str = False) -> dict[str, float]:
+        """Metrics over the evaluation images, as fractions."""
+        return self._run("eval", eval_checkpoint)
+
+    def predict(
+        self,
+        predict_checkpoint: bool | str | None = None,
+        input_data: Any = None,
+        batch_size: int | None = None,
+        top_k: int | None = None,
+    ) -> list[Any]:
+        """Results for a path, URL, PIL image, array, or a list of them."""
+        if batch_size is not None:
+            self._set("predict.batch_size", batch_size)
+        if top_k is not None:
+            self._set("predict.top_k", top_k)
+        return self._run("predict", predict_checkpoint or False, inputs=input_data)
+
+    def _run(self, mode: str, checkpoint: bool | str, inputs: Any = None) -> Any:
+        from mindformers_vit.engine.plan import make_plan
+        from mindformers_vit.engine.run import run
+
+        values = set_dotted(self._values, "run_mode", mode)
+        if checkpoint is True:
+            output = values.get("output_dir", "./output")
+            values = set_dotted(values, "load_checkpoint", str(Path(output) / "checkpoint"))
+        elif checkpoint:
+            values = set_dotted(values, "load_checkpoint", str(checkpoint))
+        extra = {"network": self._network, "processor": self._processor}
+        return run(make_plan(values), inputs=inputs, callbacks=self._callbacks, **extra)

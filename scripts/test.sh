@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Every check of the project, in an environment of its own. Arguments go to pytest, for example
+#   bash scripts/test.sh -m fast
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=scripts/environment.sh
+. scripts/environment.sh
+
+make_environment requirements-test.txt
+"$PYTHON" -m ruff check .
+"$PYTHON" -m ruff format --check .
+"$PYTHON" -m mypy
+if command -v shellcheck >/dev/null; then
+    shellcheck -x scripts/*.sh .ci/run
+fi
+"$PYTHON" -m pytest "$@"
