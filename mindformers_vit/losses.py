@@ -9,8 +9,6 @@ from __future__ import annotations
 import mindspore as ms
 from mindspore import Tensor, ops
 
-from mindformers_vit.errors import ConfigError
-
 
 def soft_target_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """Mean over the batch of -sum_k target * log_softmax(logits).
@@ -38,8 +36,8 @@ def cross_entropy(logits: Tensor, label: Tensor, smoothing: float = 0.0) -> Tens
     Returns:
         float32 scalar.
     """
-    if not 0.0 <= smoothing < 1.0:
-        raise ConfigError(f"label smoothing must be in [0, 1), given {smoothing}")
+    if not 0.0 <= smoothing < 1.0:  # a ValueError: compiled functions know no other classes
+        raise ValueError(f"label smoothing must be in [0, 1), given {smoothing}")
     log_p = ops.log_softmax(logits.astype(ms.float32), -1)  # (B, K)
     on_label = ops.gather_elements(log_p, 1, label.reshape(-1, 1)).mean()
     if smoothing == 0.0:

@@ -24,15 +24,16 @@ class _Loader(yaml.SafeLoader):
     """Safe yaml that reads 1e-4 as a number and refuses a key given twice."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
+        seen: set[str] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str) and key in seen and key != "<<":
+            if key_node.tag != "tag:yaml.org,2002:str":
+                continue
+            if key_node.value in seen:
                 raise yaml.MarkedYAMLError(
-                    problem=f"key '{key}' is given twice", problem_mark=key_node.start_mark
+                    problem=f"key '{key_node.value}' is given twice",
+                    problem_mark=key_node.start_mark,
                 )
-            if isinstance(key, str):
-                seen.add(key)
+            seen.add(key_node.value)
         return super().construct_mapping(node, deep)
 
 

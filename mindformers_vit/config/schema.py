@@ -48,6 +48,7 @@ class RunnerConfig(StrictModel):
     epochs: Positive = 1
     batch_size: Positive = 32  # images of one forward pass on one device
     gradient_accumulation_steps: Positive = 1
+    max_steps: Positive | None = None  # new: stop early; schedules stay those of all epochs
     num_classes: Positive | None = None  # must equal the number of labels of the head
     image_size: int | list[int] | None = None  # must equal the network's
     sink_mode: Any = dead("each step is one compiled call, data sinking is not used")

@@ -137,9 +137,9 @@ class TrainLoop:
         """Commit a training checkpoint of this moment, once."""
         if self._saved_at == self.global_step or self.global_step == 0:
             return
-        path = self._store.save(self._train_step.tensors(), self._state(), self._config_text)
+        saved = self._store.save(self._train_step.tensors(), self._state(), self._config_text)
         self._saved_at = self.global_step
-        self._call("on_save", path)
+        self._call("on_save", saved.path)
 
     def _state(self) -> dict[str, Any]:
         return {

@@ -14,6 +14,7 @@ import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from mindformers_vit import compat
+from mindformers_vit.checkpoint.assign import assign, to_arrays
 from mindformers_vit.checkpoint.merge import merge
 from mindformers_vit.engine.loss_scale import LossScale
 from mindformers_vit.errors import TrainingError
@@ -119,7 +120,7 @@ class TrainStep:
 
     def tensors(self) -> dict[str, np.ndarray]:
         """The values of `parameters()`."""
-        return {name: p.asnumpy() for name, p in self.parameters().items()}
+        return to_arrays(self.parameters())
 
     def state(self) -> dict[str, Any]:
         """What is not a tensor."""
@@ -129,8 +130,7 @@ class TrainStep:
         """Take over `tensors()` and `state()` of another run of the same settings, exactly."""
         targets = self.parameters()
         arrays, _ = merge(tensors, {name: tuple(p.shape) for name, p in targets.items()})
-        for name, array in arrays.items():
-            targets[name].set_data(Tensor(array))
+        assign(targets, arrays)
         if self.loss_scale is not None and state.get("loss_scale"):
             self.loss_scale.load(state["loss_scale"])
 

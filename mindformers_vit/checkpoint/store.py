@@ -1,0 +1,248 @@
+"""Training checkpoints that survive being killed at any moment, a full disk and a flipped bit.
+
+    root/{prefix}_rank_{R}-{epoch}_{step}/
+        {prefix}_rank_{R}-{epoch}_{step}.safetensors   parameters by name, optimizer.*, ema.*
+        state.json      whatever the engine must know to go on
+        config.yaml     the resolved configuration of the run
+        manifest.json   sizes and SHA-256 of the three
+
+A save is written into a hidden sibling directory, file by file forced to the disk, and appears by
+one rename; only then are old ones removed. So a visible directory is whole, or it was damaged
+later, which the manifest tells.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mindformers_vit.checkpoint import files, manifest
+from mindformers_vit.checkpoint.manifest import FileEntry, Manifest, check_files, read_manifest
+from mindformers_vit.checkpoint.weights import FORMATS, Arrays, read_weights, write_weights
+from mindformers_vit.errors import CheckpointError
+
+logger = logging.getLogger(__name__)
+
+STATE = "state.json"
+CONFIG = "config.yaml"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A saved checkpoint: where it is and its manifest."""
+
+    path: Path
+    manifest: Manifest
+
+
+# Named here because the method `list` hides the type inside the class.
+Found = list[Checkpoint | CheckpointError]
+Checkpoints = list[Checkpoint]
+
+
+class CheckpointStore:
+    """The checkpoints of one rank of one run under `root`.
+
+    Args:
+        root: directory, made by the first save.
+        prefix: start of every name.
+        keep_max: how many of the newest stay; the best one stays besides.
+        file_format: "safetensors" or "ckpt", for the tensors.
+        rank: of this process, part of the names.
+        world_size: recorded in the manifest.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        prefix: str = "mindformers",
+        keep_max: int = 5,
+        file_format: str = "safetensors",
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if keep_max < 1:
+            raise CheckpointError(f"keep_max must be at least 1, given {keep_max}")
+        if file_format not in FORMATS:
+            allowed = ", ".join(FORMATS)
+            raise CheckpointError(f"file_format: unknown '{file_format}', allowed: {allowed}")
+        self.root = Path(root)
+        self.keep_max = keep_max
+        self.file_format = file_format
+        self.rank = rank
+        self.world_size = world_size
+        self._stem = f"{prefix}_rank_{rank}-"
+        self._name = re.compile(re.escape(self._stem) + r"\d+_\d+")
+
+    def save(
+        self,
+        tensors: Mapping[str, np.ndarray[Any, Any]],
+        state: Mapping[str, Any],
+        config_text: str,
+        *,
+        best: bool = False,
+    ) -> Checkpoint:
+        """Write a checkpoint, then remove what is beyond `keep_max`.
+
+        Args:
+            tensors: every array by name.
+            state: JSON-able, with integers `epoch` and `step` (within the epoch) in it.
+            config_text: of config.yaml.
+            best: protect this one from removal, in place of the one protected before.
+
+        Raises:
+            CheckpointError: nothing was saved; the checkpoints there were are untouched.
+        """
+        name = f"{self._stem}{int(state['epoch'])}_{int(state['step'])}"
+        target = self.root / name
+        temporary = self.root / f".tmp-{name}-{os.getpid()}"
+        try:
+            files.make_dirs(self.root)
+            self._remove_leftovers()
+            files.make_dirs(temporary)
+            saved = self._write(temporary, name, tensors, state, config_text, best)
+            self._commit(temporary, target)
+        except BaseException as error:
+            files.remove_quietly(temporary)
+            if not isinstance(error, OSError | TypeError | ValueError):
+                raise
+            raise CheckpointError(f"{target}: the checkpoint cannot be saved: {error}") from error
+        self._rotate(name)
+        return Checkpoint(target, saved)
+
+    def list(self) -> Checkpoints:
+        """Checkpoints with a sound manifest, newest first; their other files are not read."""
+        return [found for found in self._scan() if isinstance(found, Checkpoint)]
+
+    def latest_valid(self) -> Checkpoint | None:
+        """The newest checkpoint whose every byte is as saved; why others are skipped is logged."""
+        for found in self._scan():
+            try:
+                if isinstance(found, CheckpointError):
+                    raise found
+                check_files(found.path, found.manifest)
+                return found
+            except CheckpointError as error:
+                logger.warning("skipping a checkpoint: %s", error)
+        return None
+
+    def best(self) -> Checkpoint | None:
+        """The newest checkpoint that was saved as the best."""
+        return next((c for c in self.list() if c.manifest.best), None)
+
+    def load(self, path: str | Path) -> tuple[Arrays, dict[str, Any], str]:
+        """`load_checkpoint`, as a method."""
+        return load_checkpoint(path)
+
+    # ---- writing
+
+    def _write(
+        self,
+        directory: Path,
+        name: str,
+        tensors: Mapping[str, np.ndarray[Any, Any]],
+        state: Mapping[str, Any],
+        config_text: str,
+        best: bool,
+    ) -> Manifest:
+        weights = f"{name}.{self.file_format}"
+        write_weights(directory / weights, tensors)
+        files.write_file(directory / STATE, (json.dumps(dict(state), indent=1) + "\n").encode())
+        files.write_file(directory / CONFIG, config_text.encode())
+        entries = {
+            n: FileEntry((directory / n).stat().st_size, files.sha256(directory / n))
+            for n in (weights, STATE, CONFIG)
+        }
+        made = Manifest(
+            epoch=int(state["epoch"]),
+            step=int(state["step"]),
+            rank=self.rank,
+            world_size=self.world_size,
+            best=best,
+            config_sha256=hashlib.sha256(config_text.encode()).hexdigest(),
+            weights=weights,
+            files=entries,
+        )
+        files.write_file(directory / manifest.FILE_NAME, made.render().encode())
+        files.fsync(directory)
+        return made
+
+    def _commit(self, temporary: Path, target: Path) -> None:
+        """Let the finished directory appear; one of the same step steps aside first."""
+        aside = self.root / f".old-{target.name}"
+        if target.exists():
+            files.remove(aside)
+            files.rename(target, aside)
+        try:
+            files.rename(temporary, target)
+        except OSError:
+            if aside.exists() and not target.exists():
+                files.rename(aside, target)
+            raise
+
+    def _rotate(self, just_saved: str) -> None:
+        """Remove what is too old. The save is done: a failure here is only logged."""
+        try:
+            found = self.list()
+            keep = {c.path.name for c in found[: self.keep_max]} | {just_saved}
+            best = next((c.path.name for c in found if c.manifest.best), just_saved)
+            for checkpoint in found:
+                if checkpoint.path.name not in keep | {best}:
+                    self._remove(checkpoint.path)
+            for aside in self._hidden(".old-"):
+                if (self.root / aside.name.removeprefix(".old-")).exists():
+                    files.remove(aside)
+        except OSError as error:
+            logger.warning("%s: old checkpoints cannot be removed: %s", self.root, error)
+
+    def _remove(self, path: Path) -> None:
+        """Remove a checkpoint so that a kill in between leaves no half of it visible."""
+        hidden = self.root / f".tmp-{path.name.removeprefix('.old-')}-{os.getpid()}"
+        files.rename(path, hidden)
+        files.remove(hidden)
+
+    def _remove_leftovers(self) -> None:
+        """Remove what a killed run of this rank left unfinished."""
+        for path in self._hidden(".tmp-"):
+            files.remove(path)
+
+    # ---- looking
+
+    def _hidden(self, start: str) -> Sequence[Path]:
+        return [p for p in self.root.iterdir() if p.name.startswith(start + self._stem)]
+
+    def _scan(self) -> Found:
+        """Every directory named like a checkpoint, newest first, or what is wrong with it."""
+        if not self.root.is_dir():
+            return []
+        sound, bad = [], []
+        for path in sorted(self.root.iterdir()):
+            name = path.name.removeprefix(".old-")
+            stepped_aside = name != path.name and (self.root / name).exists()
+            if self._name.fullmatch(name) and path.is_dir() and not stepped_aside:
+                try:
+                    sound.append(Checkpoint(path, read_manifest(path)))
+                except CheckpointError as error:
+                    bad.append(error)
+        sound.sort(key=lambda c: c.manifest.order, reverse=True)
+        return [*bad, *sound]
+
+
+def load_checkpoint(path: str | Path) -> tuple[Arrays, dict[str, Any], str]:
+    """Tensors, state, config text, every byte checked; CheckpointError if missing or damaged."""
+    path = Path(path)
+    if not path.is_dir():
+        raise CheckpointError(f"{path}: no such checkpoint directory")
+    found = read_manifest(path)
+    check_files(path, found)
+    state: dict[str, Any] = json.loads((path / STATE).read_text(encoding="utf-8"))
+    return read_weights(path / found.weights), state, (path / CONFIG).read_text(encoding="utf-8")

@@ -1,0 +1,88 @@
+"""Learning rates as pure functions of the step: nothing to save, nothing to resume.
+
+Cosine with warm-up is the schedule of facebookresearch/mae (`util/lr_sched.py`), counted in steps:
+https://github.com/facebookresearch/mae. Step 0 is the first update.
+"""
+
+from __future__ import annotations
+
+import math
+
+from mindformers_vit.errors import ConfigError
+
+
+def scaled_lr(base_lr: float, effective_batch: int, factor: int = 256) -> float:
+    """The linear scaling rule: `base_lr` is meant for a batch of `factor` images.
+
+    `effective_batch` is images an update: batch size, ranks and accumulation multiplied.
+    """
+    if effective_batch < 1 or factor < 1:
+        raise ConfigError(
+            f"batch size and scaling factor must be at least 1, given {effective_batch}, {factor}"
+        )
+    return base_lr * effective_batch / factor
+
+
+def cosine(
+    step: int,
+    *,
+    learning_rate: float,
+    total_steps: int,
+    warmup_steps: int = 0,
+    warmup_lr_init: float = 0.0,
+    lr_end: float = 0.0,
+) -> float:
+    """Linear from `warmup_lr_init` over `warmup_steps`, then half a cosine down to `lr_end`.
+
+    From `total_steps` on it stays at `lr_end`.
+    """
+    _check(total_steps, warmup_steps)
+    if step < warmup_steps:
+        return _warmup(step, learning_rate, warmup_steps, warmup_lr_init)
+    if step >= total_steps:
+        return lr_end
+    done = (step - warmup_steps) / (total_steps - warmup_steps)
+    return lr_end + (learning_rate - lr_end) * 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+def linear(
+    step: int,
+    *,
+    learning_rate: float,
+    total_steps: int,
+    warmup_steps: int = 0,
+    warmup_lr_init: float = 0.0,
+    lr_end: float = 0.0,
+) -> float:
+    """Linear from `warmup_lr_init` over `warmup_steps`, then linear down to `lr_end`."""
+    _check(total_steps, warmup_steps)
+    if step < warmup_steps:
+        return _warmup(step, learning_rate, warmup_steps, warmup_lr_init)
+    if step >= total_steps:
+        return lr_end
+    done = (step - warmup_steps) / (total_steps - warmup_steps)
+    return lr_end + (learning_rate - lr_end) * (1.0 - done)
+
+
+def constant(
+    step: int,
+    *,
+    learning_rate: float,
+    warmup_steps: int = 0,
+    warmup_lr_init: float = 0.0,
+) -> float:
+    """Linear from `warmup_lr_init` over `warmup_steps`, then `learning_rate` for ever."""
+    if step < warmup_steps:
+        return _warmup(step, learning_rate, warmup_steps, warmup_lr_init)
+    return learning_rate
+
+
+def _warmup(step: int, learning_rate: float, warmup_steps: int, warmup_lr_init: float) -> float:
+    return warmup_lr_init + (learning_rate - warmup_lr_init) * step / warmup_steps
+
+
+def _check(total_steps: int, warmup_steps: int) -> None:
+    if total_steps < 1 or not 0 <= warmup_steps <= total_steps:
+        raise ConfigError(
+            f"warm-up must lie within the run: {warmup_steps} warm-up steps, {total_steps} steps"
+        )

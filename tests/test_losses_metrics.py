@@ -1,0 +1,145 @@
+import numpy as np
+import pytest
+import torch
+
+from mindformers_vit.errors import DataError, TrainingError
+from mindformers_vit.metrics import Accuracy
+
+RNG = np.random.default_rng(0)
+LOGITS = RNG.standard_normal((6, 10)).astype(np.float32) * 4
+LABELS = RNG.integers(0, 10, 6).astype(np.int32)
+
+
+# ---- losses (MindSpore is imported in the test, so that the fast set needs none)
+
+
+def test_soft_target_cross_entropy_equals_torch():
+    from mindspore import Tensor
+
+    from mindformers_vit.losses import soft_target_cross_entropy
+
+    target = torch.softmax(torch.tensor(RNG.standard_normal((6, 10))), -1).float()
+    ours = soft_target_cross_entropy(Tensor(LOGITS), Tensor(target.numpy()))
+    theirs = torch.nn.functional.cross_entropy(torch.tensor(LOGITS), target)
+    assert float(ours.asnumpy()) == pytest.approx(float(theirs), rel=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_cross_entropy_equals_torch(smoothing):
+    from mindspore import Tensor
+
+    from mindformers_vit.losses import cross_entropy
+
+    ours = cross_entropy(Tensor(LOGITS), Tensor(LABELS), smoothing)
+    theirs = torch.nn.functional.cross_entropy(
+        torch.tensor(LOGITS), torch.tensor(LABELS).long(), label_smoothing=smoothing
+    )
+    assert float(ours.asnumpy()) == pytest.approx(float(theirs), rel=1e-6)
+    with pytest.raises(ValueError, match=r"smoothing must be in \[0, 1\), given 1.0"):
+        cross_entropy(Tensor(LOGITS), Tensor(LABELS), 1.0)
+
+
+def test_losses_are_float32_and_hold_large_logits():
+    import mindspore as ms
+    from mindspore import Tensor
+
+    from mindformers_vit.losses import cross_entropy, soft_target_cross_entropy
+
+    logits = np.zeros((2, 4), np.float16)
+    logits[:, 0] = 60000
+    one_hot = np.eye(4, dtype=np.float16)[[0, 1]]
+    for loss in (
+        soft_target_cross_entropy(Tensor(logits), Tensor(one_hot)),
+        cross_entropy(Tensor(logits), Tensor(np.array([0, 1], np.int32))),
+    ):
+        assert loss.dtype == ms.float32
+        assert float(loss.asnumpy()) == pytest.approx(30000, rel=1e-3)
+
+
+def test_loss_gradients_equal_torch():
+    import mindspore as ms
+    from mindspore import Tensor
+
+    from mindformers_vit.losses import cross_entropy, soft_target_cross_entropy
+
+    soft = np.eye(10, dtype=np.float32)[LABELS] * 0.9 + 0.01
+    logits = torch.tensor(LOGITS, requires_grad=True)
+    torch.nn.functional.cross_entropy(logits, torch.tensor(soft)).backward()
+
+    @ms.jit
+    def both(x, target, label):
+        a = ms.grad(soft_target_cross_entropy)(x, target)
+        return a, ms.grad(lambda x: cross_entropy(x, label, 0.1))(x)
+
+    for grad in both(Tensor(LOGITS), Tensor(soft), Tensor(LABELS)):
+        np.testing.assert_allclose(grad.asnumpy(), logits.grad, atol=1e-6)
+
+
+# ---- metrics
+
+
+@pytest.mark.fast
+def test_accuracy_counts_every_sample_once_whatever_the_batches():
+    logits = RNG.standard_normal((101, 10)).astype(np.float32)
+    labels = RNG.integers(0, 10, 101)
+    top = torch.tensor(logits).topk(5).indices.numpy()
+    top1 = (top[:, 0] == labels).sum() / 101
+    top5 = (top == labels[:, None]).any(1).sum() / 101
+    for batch in (1, 7, 101):
+        accuracy = Accuracy()
+        for i in range(0, 101, batch):
+            accuracy.add(logits[i : i + batch], labels[i : i + batch])
+        assert accuracy.result() == {"Top1 Accuracy": top1, "Top5 Accuracy": top5}
+    assert all(type(v) is float for v in accuracy.result().values())
+
+
+@pytest.mark.fast
+def test_padding_is_not_looked_at():
+    accuracy = Accuracy()
+    logits = np.array([[1.0, 0.0], [np.nan, np.nan]])
+    accuracy.add(logits, np.array([0, 99]), np.array([True, False]))
+    accuracy.add(logits[1:], np.array([-1]), np.array([False]))
+    assert accuracy.counts.tolist() == [1, 1, 1]
+
+
+@pytest.mark.fast
+def test_of_equal_logits_the_lowest_index_is_first():
+    accuracy = Accuracy((1, 2))
+    accuracy.add(np.zeros((3, 3)), np.array([0, 1, 2]))
+    assert accuracy.counts.tolist() == [3, 1, 2]
+
+
+@pytest.mark.fast
+def test_fewer_classes_than_k():
+    accuracy = Accuracy()
+    accuracy.add(np.array([[0.0, 1.0], [0.0, 1.0]]), np.array([0, 1]))
+    assert accuracy.result() == {"Top1 Accuracy": 0.5, "Top5 Accuracy": 1.0}
+
+
+@pytest.mark.fast
+def test_counts_of_ranks_add_up():
+    whole, first, second = Accuracy(), Accuracy(), Accuracy()
+    whole.add(LOGITS, LABELS)
+    first.add(LOGITS[:4], LABELS[:4])
+    second.add(LOGITS[4:], LABELS[4:])
+    first.merge([second.counts])
+    assert first.result() == whole.result()
+    with pytest.raises(ValueError, match="are not of top"):
+        first.merge([np.zeros(2)])
+
+
+@pytest.mark.fast
+def test_nonsense_is_refused():
+    accuracy = Accuracy()
+    with pytest.raises(DataError, match="no sample was evaluated"):
+        accuracy.result()
+    with pytest.raises(DataError, match="label 2 is outside the network's 2 classes"):
+        accuracy.add(np.zeros((2, 2)), np.array([0, 2]))
+    with pytest.raises(DataError, match="label -1 is outside"):
+        accuracy.add(np.zeros((1, 2)), np.array([-1]))
+    with pytest.raises(TrainingError, match="logits of 1 of 2 samples are NaN"):
+        accuracy.add(np.array([[np.nan, 1.0], [0.0, 1.0]]), np.array([0, 0]))
+    with pytest.raises(DataError, match="do not fit together"):
+        accuracy.add(np.zeros((2, 2)), np.zeros(3, int))
+    with pytest.raises(ValueError, match="positive"):
+        Accuracy((0,))
