@@ -1,0 +1,128 @@
+"""What the pipelines share: pictures from anywhere, in batches of one size, through a network.
+
+    inputs -> list_images -> load_image -> processor -> network -> one result per picture
+
+The last batch is filled up to the full size, so that a compiled network sees one shape only.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindformers_vit.errors import ConfigError, DataError
+from mindformers_vit.registry import Registry
+from mindformers_vit.tools.image_tools import image_name, list_images, load_image
+
+Array = NDArray[Any]
+
+tasks: Registry[type[Pipeline]] = Registry("task", "mindformers_vit.pipelines.tasks")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`count` pictures with their names, and their pixels filled up to the batch size."""
+
+    start: int  # position of the first picture in the list
+    names: list[str]
+    pixel_values: NDArray[np.float32]  # (batch_size, C, H, W); rows from `count` on are filling
+
+    @property
+    def count(self) -> int:
+        return len(self.names)
+
+
+class Pipeline:
+    """A network and a processor, called with pictures.
+
+    Args:
+        network: A MindSpore Cell, or any callable on arrays; its `config` describes it.
+        processor: `processor([image, ...]) -> (B, C, H, W) float32`, with `mean` and `std`.
+        output_dir: Where results are written; None writes nothing.
+        save_file: Another place for the results' text file (its JSON twin lies beside it).
+    """
+
+    task = ""
+
+    def __init__(
+        self,
+        network: Any,
+        processor: Any,
+        *,
+        batch_size: int = 1,
+        output_dir: str | Path | None = None,
+        save_file: str | Path | None = None,
+    ) -> None:
+        self.network = network
+        self.processor = processor
+        self.batch_size = positive("batch_size", batch_size)
+        self.output_dir = None if output_dir is None else Path(output_dir)
+        self.save_file = None if save_file is None else Path(save_file)
+        if getattr(network, "config", None) is None:
+            raise ConfigError(f"model: {type(network).__name__} has no config")
+        if hasattr(network, "set_train"):
+            network.set_train(False)
+
+    def __call__(self, images: Any, *, batch_size: int | None = None) -> list[Any]:
+        """One result for each picture; every task fills this in."""
+        raise NotImplementedError
+
+    def batches(self, images: Any, batch_size: int | None = None) -> Iterator[Batch]:
+        """The pictures in batches of one size; a bad one raises DataError with its name."""
+        size = self.batch_size if batch_size is None else positive("batch_size", batch_size)
+        sources = list_images(_unstack(images))
+        for start in range(0, len(sources), size):
+            part = sources[start : start + size]
+            names = [image_name(s, f"image{start + k}") for k, s in enumerate(part)]
+            pictures = [load_image(s, name=n) for s, n in zip(part, names, strict=True)]
+            pixels = np.ascontiguousarray(self.processor(pictures), np.float32)  # (count, C, H, W)
+            if pixels.ndim != 4 or len(pixels) != len(part):
+                raise DataError(
+                    f"processor: {len(part)} images became an array of shape {pixels.shape}"
+                )
+            yield Batch(start, names, fill(pixels, size))
+
+    def run(self, *arrays: Array) -> tuple[Array, ...]:
+        """The network's outputs as arrays."""
+        mindspore = sys.modules.get("mindspore")
+        if mindspore is not None and isinstance(self.network, mindspore.nn.Cell):
+            outputs = self.network(*(mindspore.Tensor(array) for array in arrays))
+        else:
+            outputs = self.network(*arrays)
+        outputs = outputs if isinstance(outputs, tuple | list) else (outputs,)
+        return tuple(_to_array(output) for output in outputs)
+
+
+def fill(array: Array, size: int) -> Array:
+    """The rows of the array and then its last row again, up to `size` rows."""
+    missing = size - len(array)
+    return np.concatenate([array, array[-1:].repeat(missing, axis=0)]) if missing > 0 else array
+
+
+def positive(name: str, value: int) -> int:
+    """The value, or ConfigError if it is no integer of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{name}: must be an integer of at least 1, not {value!r}")
+    return value
+
+
+def _unstack(images: Any) -> Any:
+    """A stack of pictures (N, H, W, C) becomes a list of them."""
+    if hasattr(images, "asnumpy"):
+        images = images.asnumpy()
+    return list(images) if isinstance(images, np.ndarray) and images.ndim == 4 else images
+
+
+def _to_array(output: Any) -> Array:
+    if hasattr(output, "asnumpy"):
+        if str(output.dtype) == "BFloat16":
+            output = output.float()
+        output = output.asnumpy()
+    array = np.asarray(output)
+    return array.astype(np.float32) if array.dtype.kind in "fV" else array
