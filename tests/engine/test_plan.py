@@ -1,0 +1,104 @@
+"""Every contradiction is refused before the first step, all at once, with the dotted path."""
+
+from pathlib import Path
+
+import pytest
+
+from mindformers_vit.config.loader import load_yaml, set_dotted
+from mindformers_vit.engine.plan import make_plan
+from mindformers_vit.errors import ConfigError
+
+pytestmark = pytest.mark.fast
+ROOT = Path(__file__).parents[2]
+MAE = ROOT / "configs/mae/run_mae_vit_tiny_p8_64_cpu.yaml"
+VIT = ROOT / "configs/vit/run_vit_tiny_p8_64_cpu.yaml"
+VIT_BASE = ROOT / "configs/vit/run_vit_base_p16_224_100ep.yaml"
+
+
+def problems(path: Path, **changes: object) -> list[str]:
+    values = load_yaml(path)
+    for key, value in changes.items():
+        values = set_dotted(values, key.replace("__", "."), value)
+    with pytest.raises(ConfigError) as error:
+        make_plan(values)
+    return error.value.problems
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("seeed", "seeed: unknown key (did you mean 'seed'?)"),
+        ("context.devce_target", "context.devce_target: unknown key (did you mean 'device_target'?)"),
+        ("runner_config.epoch", "runner_config.epoch: unknown key (did you mean 'epochs'?)"),
+        ("runner_wrapper.use_clip", "runner_wrapper.use_clip: unknown key"),
+        ("runner_wrapper.scale_sense.loss_scale", "runner_wrapper.scale_sense.loss_scale: unknown"),
+        ("trainer.modelname", "trainer.modelname: unknown key (did you mean 'model_name'?)"),
+        ("train_dataset.transform", "train_dataset.transform: unknown key"),
+        ("train_dataset.data_loader.dir", "train_dataset.data_loader.dir: unknown key"),
+        ("train_dataset.transforms.0.sise", "train_dataset.transforms.0.sise: unknown key"),
+        ("model.archh", "model.archh: unknown key"),
+        ("model.model_config.hiden_size", "(did you mean 'hidden_size'?)"),
+        ("lr_schedule.warmup_epoch", "lr_schedule.warmup_epoch: unknown key"),
+        ("optimizer.betas", "optimizer.betas: unknown key"),
+        ("callbacks.2.prefx", "callbacks.2.prefx: unknown key (did you mean 'prefix'?)"),
+        ("processor.image_procesor", "processor.image_procesor: unknown key"),
+        ("processor.image_processor.sizes", "processor.image_processor.sizes: unknown key"),
+        ("predict.topk", "predict.topk: unknown key (did you mean 'top_k'?)"),
+    ],
+)
+def test_a_typo_in_any_section(key, said):
+    values = set_dotted(load_yaml(MAE), key, 1)
+    with pytest.raises(ConfigError) as error:
+        make_plan(values)
+    assert any(said in line for line in error.value.problems), error.value.problems
+
+
+def test_all_problems_come_together():
+    found = problems(
+        VIT,
+        runner_config__epochs=-1,
+        model__model_config__patch_size=7,
+        train_dataset__transforms=[{"type": "RandomResizedCorp", "size": 64}],
+        callbacks=[{"type": "LossMonitr"}],
+        optimizer__beta1=2.0,
+    )
+    text = "\n".join(found)
+    assert len(found) >= 5
+    for words in ("runner_config.epochs", "patch_size 7", "RandomResizedCrop", "LossMonitor"):
+        assert words in text
+    assert "optimizer.beta1" in text
+
+
+@pytest.mark.parametrize(
+    ("path", "changes", "said"),
+    [
+        (VIT, {"lr_schedule__warmup_epochs": 60}, "the learning rate would never reach its peak"),
+        (VIT, {"runner_config__num_classes": 10}, "num_classes: 10 given, but"),
+        (VIT, {"runner_config__image_size": 32}, "runner_config.image_size: 32 given, but"),
+        (VIT, {"trainer__type": "masked_image_modeling"}, "is for 'image_classification'"),
+        (VIT, {"use_parallel": True}, "use_parallel: several processes are not offered yet"),
+        (VIT, {"model__arch__type": "ViTForImageClasification"}, "did you mean 'ViTForImageC"),
+        (VIT, {"model__model_config__type": "ViTMAEConfig"}, "takes 'ViTConfig'"),
+        (VIT, {"processor__type": "ViTMAEProcessor"}, "takes 'ViTProcessor'"),
+        (VIT, {"model__model_config__image_size": 60}, "60 is not divisible by patch_size 8"),
+        (VIT, {"context__device_target": "TPU"}, "context.device_target: input should be 'auto'"),
+        (VIT, {"optimizer__eps": float("nan")}, "optimizer.eps"),
+        (MAE, {"train_dataset__mask_policy": {"mask_ratio": 0.5}}, "mask_policy.mask_ratio: 0.5"),
+        (MAE, {"model__model_config__mask_ratio": 0.999}, "at least one must be visible"),
+        (VIT_BASE, {"runner_config__batch_size": 31}, "so it must be even, given 31"),
+    ],
+)
+def test_contradictions(path, changes, said):
+    found = problems(path, **changes)
+    assert any(said in line for line in found), found
+
+
+def test_a_list_where_a_section_belongs():
+    assert any(line.startswith("optimizer:") for line in problems(VIT, optimizer=[1]))
+
+
+def test_a_section_that_is_missing():
+    values = load_yaml(VIT)
+    del values["model"]
+    with pytest.raises(ConfigError, match="model: missing"):
+        make_plan(values)

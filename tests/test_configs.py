@@ -1,0 +1,59 @@
+"""Every yaml of the repository is a valid run, and says at its head what it is."""
+
+from pathlib import Path
+
+import pytest
+
+from mindformers_vit.config.loader import load_yaml
+from mindformers_vit.engine.plan import make_plan
+from mindformers_vit.registry import find_model
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+MINDFORMERS = sorted((ROOT / "tests" / "mindformers_yaml").glob("*.yaml"))
+pytestmark = pytest.mark.fast
+
+
+def test_all_are_found():
+    assert len(CONFIGS) == 8
+    assert len(MINDFORMERS) == 2
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.name)
+def test_config_is_a_valid_run_without_warnings(path):
+    plan = make_plan(load_yaml(path))
+    assert plan.warnings == ()
+    head = path.read_text().partition("\nseed")[0]
+    assert head.startswith("# ") and "xpected" in head
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.name)
+def test_config_describes_the_model_it_names(path):
+    plan = make_plan(load_yaml(path))
+    family, name = find_model(plan.run.trainer.model_name)
+    network = family.config_class(**family.variants[name])
+    skip = {"checkpoint_name_or_path", "drop_path_rate", "num_labels", "id2label"}
+    assert plan.network.model_dump(exclude=skip) == network.model_dump(exclude=skip)
+
+
+@pytest.mark.parametrize("path", MINDFORMERS, ids=lambda p: p.name)
+def test_mindformers_yaml_is_accepted_with_one_warning(path):
+    plan = make_plan(load_yaml(path))
+    assert len(plan.warnings) == 1
+    assert "moe_config" in plan.warnings[0]
+    assert "CheckpointMointor read as CheckpointMonitor" in plan.warnings[0]
+
+
+def test_the_mae_warning_names_the_slips():
+    plan = make_plan(load_yaml(MINDFORMERS[0]))
+    assert "118.575" in plan.warnings[0]
+    assert "to 25 % of its peak" in plan.warnings[0]
+
+
+def test_our_recipes_differ_from_mindformers_only_where_said():
+    ours = make_plan(load_yaml(ROOT / "configs/mae/run_mae_vit_base_p16_224_800ep.yaml"))
+    theirs = make_plan(load_yaml(MINDFORMERS[0]))
+    assert ours.network == theirs.network
+    assert ours.run.optimizer == theirs.run.optimizer
+    assert (ours.run.runner_config.epochs, theirs.run.runner_config.epochs) == (800, 10)
+    assert ours.run.lr_schedule.warmup_epochs == theirs.run.lr_schedule.warmup_epochs == 40
