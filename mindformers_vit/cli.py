@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from typing import Any
 
@@ -73,6 +74,7 @@ def _log_to_terminal() -> None:
     logger = logging.getLogger("mindformers_vit")
     logger.setLevel(logging.INFO)
     logger.propagate = False
+    os.environ.setdefault("GLOG_v", "3")  # MindSpore's own messages: errors only
     if not logger.handlers:
         logger.addHandler(logging.StreamHandler(sys.stderr))
 

@@ -113,8 +113,7 @@ def register_family(family: ModelFamily) -> ModelFamily:
 
 def families() -> list[ModelFamily]:
     """Every family, found by importing `models/<name>/<name>_config.py` of every folder."""
-    import mindformers_vit.models as models
-
+    models = importlib.import_module("mindformers_vit.models")
     for info in pkgutil.iter_modules(models.__path__):
         if info.ispkg and info.name != "layers":
             importlib.import_module(f"{models.__name__}.{info.name}.{info.name}_config")

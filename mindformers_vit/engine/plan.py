@@ -6,7 +6,7 @@ Every problem of every section is found and reported together.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -39,6 +39,10 @@ class Plan:
     @property
     def labelled(self) -> bool:
         return self.family.task == "image_classification"
+
+    def with_network(self, network: Any) -> Plan:
+        """The same plan with other settings of the network."""
+        return replace(self, network=network)
 
 
 class _Problems(list[str]):

@@ -11,14 +11,14 @@ from typing import Any
 from mindformers_vit import compat
 from mindformers_vit.engine import build, output
 from mindformers_vit.engine.plan import Plan
+from mindformers_vit.engine.weights import check_weights, find_weights, load_network, with_labels
+from mindformers_vit.errors import DataError
 
 logger = logging.getLogger(__name__)
 
 
 def describe(plan: Plan) -> str:
     """What a run would do, after checking everything but the compilation (the dry run)."""
-    from mindformers_vit.engine.weights import check_weights
-
     data = build.open_data(plan)
     weights = check_weights(plan)
     lines = [*plan.warnings, f"run_mode {plan.run.run_mode}: {plan.family.arch}"]
@@ -57,8 +57,10 @@ def run(
     """
     mode = plan.run.run_mode
     if mode == "predict" and inputs is None:
-        inputs = list(plan.run.predict.data)
+        inputs = list(plan.run.predict.data) or None
     data = build.open_data(plan, has_inputs=inputs is not None)
+    if data.train is not None:
+        plan = with_labels(plan, data.train.classes)
     directory, config_text = output.prepare(plan)
     for warning in plan.warnings:
         logger.warning(warning)
@@ -70,21 +72,25 @@ def run(
         memory=context.max_device_memory,
     )
     logger.info("%s on %s, output in %s", mode, device, directory)
+    if mode in build.TRAINING:
+        from mindformers_vit.engine.train import train
+
+        return train(plan, data, network, directory, config_text, callbacks)
+    if network is None:
+        weights = find_weights(plan)
+        assert weights is not None
+        plan = with_labels(plan, weights.id2label)
+        network = load_network(plan, weights)
     if mode == "predict":
         return _predict(plan, inputs, network, processor, directory)
-    if mode == "eval":
-        return _evaluate(plan, data, network, directory)
-    from mindformers_vit.engine.train import train
-
-    return train(plan, data, network, directory, config_text, callbacks)
+    return _evaluate(plan, data, network, directory)
 
 
 def _evaluate(plan: Plan, data: build.Data, network: Any, directory: Path) -> dict[str, float]:
     from mindformers_vit.engine.evaluator import evaluate
-    from mindformers_vit.engine.weights import load_network
 
     assert data.evaluation is not None
-    network = network or load_network(plan)
+    _check_labels(plan, data.evaluation.classes)
     with build.eval_loader(plan, data.evaluation) as loader:
         metrics = evaluate(network, loader, plan.family.task)
     record = {"metrics": metrics, "images": len(data.evaluation)}
@@ -96,14 +102,26 @@ def _evaluate(plan: Plan, data: build.Data, network: Any, directory: Path) -> di
     return metrics
 
 
+def _check_labels(plan: Plan, classes: tuple[str, ...] | None) -> None:
+    """The folders must be the classes that the weights were trained on, in the same order."""
+    labels = plan.network.id2label if plan.labelled else None
+    if labels is None or classes is None or list(labels.values()) == list(classes):
+        return
+    pairs = [(i, labels[i], name) for i, name in enumerate(classes) if labels.get(i) != name]
+    index, known, given = pairs[0]
+    raise DataError(
+        f"eval_dataset.data_loader.dataset_dir: class folder {index} is '{given}', but class "
+        f"{index} of the weights is '{known}' ({len(pairs)} of {len(classes)} differ)"
+    )
+
+
 def _predict(plan: Plan, inputs: Any, network: Any, processor: Any, directory: Path) -> list[Any]:
-    from mindformers_vit.engine.weights import load_network
     from mindformers_vit.pipelines.factory import pipeline
 
     settings = plan.run.predict
     task = pipeline(
         plan.family.task,
-        model=network or load_network(plan),
+        model=network,
         image_processor=processor or plan.processor,
         batch_size=settings.batch_size,
         output_dir=directory,

@@ -18,7 +18,7 @@ from mindformers_vit.engine.loop import Length, TrainLoop
 from mindformers_vit.engine.loss_scale import LossScale
 from mindformers_vit.engine.plan import Plan
 from mindformers_vit.engine.train_step import ClassifyForward, PretrainForward, TrainStep
-from mindformers_vit.engine.weights import load_network, network_with_labels, resume_point
+from mindformers_vit.engine.weights import find_weights, load_network, resume_point
 from mindformers_vit.optim import schedules
 from mindformers_vit.optim.adamw import AdamW
 from mindformers_vit.optim.ema import Ema
@@ -41,9 +41,7 @@ def train(
     store = _store(plan, directory)
     resume = resume_point(plan, store) if plan.run.resume_training else None
     if network is None:
-        network = load_network(plan, data.train.classes, fresh=resume is not None)
-    else:
-        network_with_labels(network, data.train.classes)
+        network = load_network(plan, None if resume else find_weights(plan))
     step = _train_step(plan, network, data.length)
     evaluation = None
     if data.evaluation is not None:

@@ -1,0 +1,181 @@
+"""What `load_checkpoint` may be, and how it gets into the network.
+
+A weight file; a saved model's directory; a training checkpoint; an output directory (its finished
+network, else its newest valid training checkpoint); a model name. Never silently nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mindformers_vit.checkpoint.manifest import FILE_NAME, check_files, read_manifest
+from mindformers_vit.checkpoint.store import CONFIG, CheckpointStore, load_checkpoint
+from mindformers_vit.checkpoint.weights import FORMATS, read_weights
+from mindformers_vit.config.loader import load_yaml, parse_yaml
+from mindformers_vit.engine.plan import Plan
+from mindformers_vit.errors import CheckpointError
+from mindformers_vit.models.sources import find_source, looks_like_path, missing_weights
+
+logger = logging.getLogger(__name__)
+_SAVED = "checkpoint_network/rank_0"
+_TRAINING = ("", "rank_0", "checkpoint/rank_0")
+_TRAIN_STATE = ("optimizer.", "ema.")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Tensors by our names, where they are from, and the yaml that came with them."""
+
+    tensors: dict[str, Any]
+    where: str
+    settings: Mapping[str, Any]  # of model.model_config; {} for a bare weight file
+
+    @property
+    def id2label(self) -> dict[int, str] | None:
+        found = self.settings.get("id2label")
+        return {int(index): str(label) for index, label in found.items()} if found else None
+
+
+def find_weights(plan: Plan) -> Weights | None:
+    """The weights a run starts from, or None for new ones (only when training)."""
+    given = plan.run.load_checkpoint
+    is_training = plan.run.run_mode in ("train", "finetune")
+    if not given and not is_training:
+        given = plan.network.checkpoint_name_or_path or ""
+        if not given:
+            raise CheckpointError(
+                f"load_checkpoint: run_mode {plan.run.run_mode} needs weights; none are given"
+            )
+    return read(given) if given else None
+
+
+def read(given: str) -> Weights:
+    """Whatever `given` means, read and checked; CheckpointError says what was looked for."""
+    path = Path(given).expanduser()
+    if path.is_file():
+        beside = path.with_suffix(".yaml")
+        return Weights(read_weights(path), str(path), _settings(beside))
+    if path.is_dir():
+        return _read_directory(path)
+    if looks_like_path(given):
+        raise CheckpointError(f"load_checkpoint: '{given}': no such file or directory")
+    source = find_source(given)
+    if source.weights is None:
+        raise CheckpointError(missing_weights(source))
+    return Weights(read_weights(source.weights), str(source.weights), source.config.settings())
+
+
+def _read_directory(path: Path) -> Weights:
+    for directory in (path, path / _SAVED):
+        if (directory / FILE_NAME).is_file():
+            return _read_training(directory)
+        if any(directory.glob("*.yaml")) and any(
+            file for ending in FORMATS for file in directory.glob(f"*.{ending}")
+        ):
+            source = find_source(directory)
+            if source.weights is not None:
+                settings = source.config.settings()
+                return Weights(read_weights(source.weights), str(source.weights), settings)
+    newest = newest_checkpoint(path)
+    if newest is None:
+        raise CheckpointError(
+            f"load_checkpoint: '{path}' holds neither a saved network (a .yaml beside a "
+            f".{' or .'.join(FORMATS)}) nor a valid training checkpoint"
+        )
+    logger.info("newest valid training checkpoint: %s", newest)
+    return _read_training(newest)
+
+
+def newest_checkpoint(path: Path) -> Path | None:
+    """The newest training checkpoint in or below a directory whose every byte is as saved."""
+    found = []
+    for below in _TRAINING:
+        for manifest_path in (path / below).glob(f"[!.]*/{FILE_NAME}"):
+            directory = manifest_path.parent
+            try:
+                manifest = read_manifest(directory)
+                check_files(directory, manifest)
+                found.append((manifest.order, directory))
+            except CheckpointError as error:
+                logger.warning("skipping a checkpoint: %s", error)
+    return max(found)[1] if found else None
+
+
+def _read_training(path: Path) -> Weights:
+    """The network out of a training checkpoint; its moving averages where it has them."""
+    tensors, _, text = load_checkpoint(path)
+    network = {n: a for n, a in tensors.items() if not n.startswith(_TRAIN_STATE)}
+    network |= {n.removeprefix("ema."): a for n, a in tensors.items() if n.startswith("ema.")}
+    values = parse_yaml(text, str(path / CONFIG))
+    return Weights(network, str(path), _model_settings(values))
+
+
+def _settings(path: Path) -> Mapping[str, Any]:
+    return _model_settings(load_yaml(path)) if path.is_file() else {}
+
+
+def _model_settings(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    return (values.get("model") or {}).get("model_config") or {}
+
+
+def check_weights(plan: Plan) -> str | None:
+    """Whether a run's weights can be loaded, without building the network; where they are from."""
+    weights = find_weights(plan)
+    if weights is None:
+        return None
+    from mindformers_vit.models.model_io import fit_weights
+
+    model_class = plan.family.load_model_class()
+    fit_weights(model_class, plan.network, weights.tensors, weights.where, _new_parts(plan))
+    return weights.where
+
+
+def load_network(plan: Plan, weights: Weights | None) -> Any:
+    """The plan's network with these weights, or with initial values from the seed."""
+    network = plan.family.load_model_class()(plan.network, seed=plan.run.seed)
+    if weights is not None:
+        from mindformers_vit.models.model_io import load_weights
+
+        logger.info("weights from %s", weights.where)
+        load_weights(
+            network, weights.tensors, new_parts=_new_parts(plan), seed=plan.run.seed,
+            where=weights.where,
+        )  # fmt: skip
+    return network
+
+
+def _new_parts(plan: Plan) -> bool:
+    """Training may start a head or a decoder anew; evaluation and prediction may not."""
+    return plan.run.run_mode in ("train", "finetune")
+
+
+def with_labels(plan: Plan, labels: Mapping[int, str] | Sequence[str] | None) -> Plan:
+    """The plan with the class names in its network's configuration."""
+    if labels is None or not plan.labelled:
+        return plan
+    named = dict(labels) if isinstance(labels, Mapping) else dict(enumerate(labels))
+    if sorted(named) != list(range(plan.network.num_labels)):
+        return plan
+    network = plan.network.model_copy(update={"id2label": named})
+    return plan.with_network(network)
+
+
+def resume_point(plan: Plan, store: CheckpointStore) -> tuple[Any, Any, str]:
+    """Tensors, state and place of the checkpoint to go on from: the one given, else the newest."""
+    given = plan.run.load_checkpoint
+    if given:
+        path = Path(given).expanduser()
+        found = path if (path / FILE_NAME).is_file() else newest_checkpoint(path)
+    else:
+        newest = store.latest_valid()
+        found = newest.path if newest else None
+    if found is None:
+        raise CheckpointError(
+            f"resume_training: no valid training checkpoint in '{given or store.root}'"
+        )
+    tensors, state, _ = load_checkpoint(found)
+    return tensors, state, str(found)

@@ -1,0 +1,18 @@
+"""Preprocessing of the masked autoencoder: shorter side to 256, centre 224, ImageNet statistics."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from mindformers_vit.models.image_processor import ImageProcessor, Processor
+
+
+class ViTMAEImageProcessor(ImageProcessor):
+    """See `ImageProcessor`; the name that MindFormers' yaml has."""
+
+
+class ViTMAEProcessor(Processor):
+    """See `Processor`; the name that MindFormers' yaml has."""
+
+    image_processor_class: ClassVar[type[ImageProcessor]] = ViTMAEImageProcessor
+    image_processor: ViTMAEImageProcessor = ViTMAEImageProcessor()

@@ -1,0 +1,80 @@
+"""Settings of the vision transformer classifier (Dosovitskiy et al. 2021, arXiv 2010.11929) in the
+form that MAE fine-tunes. No MindSpore here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mindformers_vit.models.transformer_config import Positive, TransformerConfig
+from mindformers_vit.registry import ModelFamily, register_family
+
+
+class ViTConfig(TransformerConfig):
+    """Trunk, pooling and head; the defaults are ViT-B/16 with 1000 classes."""
+
+    drop_path_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the last block
+    use_mean_pooling: bool = True  # mean over patches then `fc_norm`; else `norm`, class token
+    num_labels: Positive = 1000
+    loss_type: Literal["SoftTargetCrossEntropy", "CrossEntropyLoss"] = "SoftTargetCrossEntropy"
+    id2label: dict[int, str] | None = None  # class index -> name, for every class
+
+    def _problems(self) -> list[str]:
+        problems = super()._problems()
+        labels = self.id2label
+        if labels is not None and sorted(labels) != list(range(self.num_labels)):
+            problems.append(
+                f"id2label names {len(labels)} classes; num_labels {self.num_labels} needs "
+                f"exactly the keys 0 to {self.num_labels - 1}"
+            )
+        return problems
+
+
+_BASE = "mindformers_vit.models.vit"
+
+FAMILY = register_family(
+    ModelFamily(
+        name="vit",
+        task="image_classification",
+        config_class=ViTConfig,
+        model=f"{_BASE}.vit:ViTForImageClassification",
+        processor=f"{_BASE}.vit_processor:ViTProcessor",
+        variants={
+            "vit_base_p16": {"drop_path_rate": 0.1},
+            "vit_large_p16": {
+                "hidden_size": 1024,
+                "num_hidden_layers": 24,
+                "num_attention_heads": 16,
+                "intermediate_size": 4096,
+                "drop_path_rate": 0.2,
+            },
+            "vit_huge_p14": {
+                "patch_size": 14,
+                "hidden_size": 1280,
+                "num_hidden_layers": 32,
+                "num_attention_heads": 16,
+                "intermediate_size": 5120,
+                "drop_path_rate": 0.3,
+            },
+            "vit_tiny_p8": {
+                "image_size": 64,
+                "patch_size": 8,
+                "hidden_size": 192,
+                "num_hidden_layers": 6,
+                "num_attention_heads": 3,
+                "intermediate_size": 768,
+                "num_labels": 10,
+            },
+        },
+        aliases={
+            "vit_base_patch16": "vit_base_p16",
+            "vit_large_patch16": "vit_large_p16",
+            "vit_huge_patch14": "vit_huge_p14",
+            "vit_base_patch16_224": "vit_base_p16",
+            "vit_large_patch16_224": "vit_large_p16",
+            "vit_huge_patch14_224": "vit_huge_p14",
+        },
+    )
+)

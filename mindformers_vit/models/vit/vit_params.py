@@ -1,0 +1,40 @@
+"""The classifier's parameters as data: names, shapes, initial values, layers. No MindSpore here.
+
+Initial values as in timm 0.3-0.5: N(0, 0.02²) for tokens, position embedding and every weight,
+PyTorch's default for the patch projection.
+"""
+
+from __future__ import annotations
+
+from mindformers_vit.models.layers import parameters as p
+from mindformers_vit.models.vit.vit_config import ViTConfig
+
+NO_WEIGHT_DECAY = frozenset({"pos_embed", "cls_token"})
+
+
+def parameter_specs(config: ViTConfig) -> p.ParamSpecs:
+    """Every parameter of `ViTForImageClassification(config)`, by name."""
+    width = config.hidden_size
+    normal = p.normal(config.initializer_range)
+    patch_fan_in = config.num_channels * config.patch_size**2
+    specs = {
+        "cls_token": p.ParamSpec((1, 1, width), normal),
+        "pos_embed": p.ParamSpec((1, config.num_patches + 1, width), normal),
+        **p.patch_embed(
+            "patch_embed",
+            config.num_channels,
+            config.patch_size,
+            width,
+            weight=p.torch_default(patch_fan_in),
+        ),
+    }
+    for i in range(config.num_hidden_layers):
+        specs |= p.block(
+            f"blocks.{i}",
+            width,
+            config.intermediate_size,
+            weight=normal,
+            qkv_bias=config.qkv_bias,
+        )
+    specs |= p.norm("fc_norm" if config.use_mean_pooling else "norm", width)
+    return specs | p.linear("head", width, config.num_labels, weight=normal)
