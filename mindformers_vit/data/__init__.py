@@ -1,0 +1,1 @@
+"""Images in, batches out: sources, transforms, mixup, noise, the loader. No MindSpore here."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
 from mindformers_vit.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 
 class UniqueNames:
@@ -40,7 +43,7 @@ def write_results(
     output_dir: Path | None,
     save_file: Path | None = None,
 ) -> list[Path]:
-    """Write the text and the JSON file of one call; nothing without a place to write to.
+    """Log the lines of one call and write its text and JSON file, if there is a place for them.
 
     Args:
         records: One JSON object a picture, with its file name under `file`.
@@ -49,6 +52,8 @@ def write_results(
     Returns:
         The files written.
     """
+    for line in lines:
+        logger.info(line)
     if save_file is None and output_dir is None:
         return []
     text = save_file or Path(output_dir or ".") / f"{task}_result.txt"

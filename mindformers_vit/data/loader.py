@@ -1,0 +1,221 @@
+"""Batches for training, evaluation and prediction, from an `ImageSource` and its transforms.
+
+A batch is a function of (source, transforms, seed, epoch, step): the number of workers, the
+rank layout and where the epoch was entered change nothing. With workers, pixels are decoded in
+child processes (`pool.py`) straight into shared memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+
+from mindformers_vit.data.batches import (
+    BadSamplePolicy,
+    Batch,
+    BatchPlan,
+    Recipe,
+    Sample,
+    refuse,
+)
+from mindformers_vit.data.mixup import Mixup
+from mindformers_vit.data.pool import WorkerPool
+from mindformers_vit.data.ring import Ring
+from mindformers_vit.data.rng import epoch_order
+from mindformers_vit.data.sampling import batch_positions, num_batches
+from mindformers_vit.data.sources import ImageSource
+from mindformers_vit.data.transforms import Compose
+from mindformers_vit.errors import ConfigError, DataError
+
+
+class Loader:
+    """`len(loader)` batches an epoch on each rank; `loader.epoch(e)` iterates over them.
+
+    Keep as many batches as you like: they are never overwritten. Use as a context manager, or
+    call `close`; the worker processes live from the first epoch until then.
+
+    Args:
+        batch_size: samples in a batch of this rank.
+        drop_last: True for training (every batch is full); False for evaluation (the tail is
+            padded with repeats, and batches have `valid`).
+        num_workers: processes that decode; 0 decodes here.
+        mixup: needs labels and an even batch; brings its own label smoothing.
+        num_classes: given, batches have soft `target`s; `mixup.num_classes` goes before it.
+        noise_length: patches of an image, for MAE; 0 is none.
+        drop_noise_length: residual branches of the network; 0 is none.
+        with_labels: None takes the labels if the source has any.
+        bad_sample: what to do with a sample that cannot be made; the default raises.
+
+    Raises:
+        ConfigError: with every setting that does not fit the others.
+        DataError: too few samples for one batch, or a label outside `num_classes`.
+    """
+
+    def __init__(
+        self,
+        source: ImageSource,
+        transforms: Compose,
+        batch_size: int,
+        *,
+        seed: int,
+        shuffle: bool,
+        drop_last: bool,
+        num_workers: int,
+        rank: int = 0,
+        world_size: int = 1,
+        mixup: Mixup | None = None,
+        num_classes: int | None = None,
+        label_smoothing: float = 0.0,
+        noise_length: int = 0,
+        drop_noise_length: int = 0,
+        with_labels: bool | None = None,
+        bad_sample: BadSamplePolicy = refuse,
+    ) -> None:
+        labelled = source.labels is not None if with_labels is None else with_labels
+        if mixup is not None and mixup.num_classes is not None:
+            num_classes = mixup.num_classes
+        problems = _problems(batch_size, num_workers, rank, world_size, noise_length)
+        problems += _label_problems(
+            source, labelled, batch_size, mixup, num_classes, label_smoothing
+        )
+        if problems:
+            raise ConfigError(problems)
+        self._source = source
+        self._seed, self._shuffle, self._drop_last = seed, shuffle, drop_last
+        self._rank, self._world_size, self._num_workers = rank, world_size, num_workers
+        self._recipe = Recipe(
+            transforms=transforms,
+            image_shape=transforms.output_shape(),
+            batch_size=batch_size,
+            seed=seed,
+            labelled=labelled,
+            padded=not drop_last,
+            mixup=mixup,
+            num_classes=num_classes if labelled else None,
+            label_smoothing=label_smoothing,
+            noise_length=noise_length,
+            drop_noise_length=drop_noise_length,
+            bad_sample=bad_sample,
+        )
+        self._length = num_batches(len(source), batch_size * world_size, drop_last=drop_last)
+        self._check_data()
+        self._pool: WorkerPool | None = None
+        self._ring: Ring | None = None  # not while an epoch uses it
+
+    def __len__(self) -> int:
+        return self._length
+
+    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
+        """The batches of that epoch from `start_batch` on (to resume in the middle)."""
+        if not 0 <= start_batch <= self._length:
+            raise ConfigError(
+                f"start_batch must be in 0..{self._length} (batches in an epoch), "
+                f"given {start_batch}"
+            )
+        plans = self._plans(epoch, start_batch)
+        if not self._num_workers:
+            return self._run_here(plans)
+        if self._pool is None:
+            self._pool = WorkerPool(self._recipe, self._num_workers)
+        return self._pool.run(plans)
+
+    @property
+    def worker_pids(self) -> list[int]:
+        """Process ids of the workers that run now."""
+        return [] if self._pool is None else self._pool.pids
+
+    def close(self) -> None:
+        """End the worker processes; safe to call twice. A later epoch starts new ones."""
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+
+    def __enter__(self) -> Loader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _plans(self, epoch: int, start_batch: int) -> Iterator[BatchPlan]:
+        order = epoch_order(self._seed, epoch, len(self._source), shuffle=self._shuffle)
+        size, rank, world_size = self._recipe.batch_size, self._rank, self._world_size
+        paths, labels = self._source.paths, self._source.labels
+        for step in range(start_batch, self._length):
+            positions, valid = batch_positions(order, step, size, rank, world_size)
+            samples = tuple(
+                Sample(paths[i], i, -1 if labels is None else int(labels[i]), epoch)
+                for i in positions.tolist()
+            )
+            yield BatchPlan(epoch, step, samples, tuple(valid.tolist()))
+
+    def _run_here(self, plans: Iterable[BatchPlan]) -> Iterator[Batch]:
+        ring, self._ring = self._ring or Ring(self._recipe.fields(), 3, spare=2, shared=False), None
+        try:
+            for plan in plans:
+                slot = ring.take()
+                try:
+                    self._recipe.fill(plan, ring.arrays(slot))
+                except BaseException:
+                    ring.put_back(slot)
+                    raise
+                yield ring.give(slot)
+        finally:
+            self._ring = ring  # its memory is mapped already: the next epoch starts faster
+
+    def _check_data(self) -> None:
+        size, labels = len(self._source), self._source.labels
+        wanted = self._recipe.batch_size * self._world_size
+        if not self._length:
+            raise DataError(
+                f"the data set has {size} samples, fewer than one batch of {wanted} "
+                f"(batch_size {self._recipe.batch_size} x {self._world_size} ranks)"
+            )
+        classes = self._recipe.num_classes
+        if labels is not None and classes is not None and int(labels.max()) >= classes:
+            at = int(labels.argmax())
+            raise DataError(
+                f"{self._source.paths[at]} has class {labels[at]}, "
+                f"but num_classes is {classes} (classes 0..{classes - 1})"
+            )
+
+
+def _problems(
+    batch_size: int, num_workers: int, rank: int, world_size: int, noise_length: int
+) -> list[str]:
+    found = []
+    if batch_size < 1:
+        found.append(f"batch_size must be at least 1, given {batch_size}")
+    if num_workers < 0:
+        found.append(f"num_parallel_workers must be 0 or more, given {num_workers}")
+    if not 0 <= rank < world_size:
+        found.append(f"rank must be in 0..{world_size - 1}, given {rank}")
+    if noise_length < 0:
+        found.append(f"noise_length must be 0 or more, given {noise_length}")
+    return found
+
+
+def _label_problems(
+    source: ImageSource,
+    labelled: bool,
+    batch_size: int,
+    mixup: Mixup | None,
+    num_classes: int | None,
+    label_smoothing: float,
+) -> list[str]:
+    found = []
+    if labelled and source.labels is None:
+        found.append("with_labels is True but the data set has no labels")
+    if not 0 <= label_smoothing < 1:
+        found.append(f"label_smoothing must be in [0, 1), given {label_smoothing}")
+    if mixup is not None and batch_size % 2:
+        found.append(f"mixup_op needs an even batch_size, given {batch_size}")
+    if mixup is not None and not labelled:
+        found.append("mixup_op needs a labelled data set")
+    if labelled and num_classes is None and (mixup is not None or label_smoothing):
+        found.append("num_classes is needed for mixup_op and label_smoothing")
+    return found

@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# A masked autoencoder in a few minutes on two CPU cores: data, pretraining without labels,
+# fine-tuning with few labels, the same network from scratch, evaluation, pictures, a table.
+# Everything goes to ./quickstart; what is already there is used again. SEED=1 for another seed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=scripts/environment.sh
+. scripts/environment.sh
+
+seed=${SEED:-0}
+out=quickstart
+[ "$seed" = 0 ] || out=quickstart/seed_$seed
+mae=configs/mae/run_mae_vit_tiny_p8_64_cpu.yaml
+vit=configs/vit/run_vit_tiny_p8_64_cpu.yaml
+
+# step NAME TITLE RESULT COMMAND...: print a command and run it, unless its result is there
+step() {
+    local name=$1 title=$2 result=$3 began=$SECONDS
+    shift 3
+    printf '\n== %s\n$ %s\n' "$title" "$*"
+    if [ -e "$result" ]; then
+        echo "done before: $result is there (remove it to run this again)"
+        return
+    fi
+    "$@"
+    echo "$((SECONDS - began))" > "$out/$name.seconds"
+}
+
+make_environment requirements.txt
+PATH=$(dirname "$PYTHON"):$PATH
+echo "By hand, the commands below need:  source .venv/bin/activate"
+
+step data "1/8 make the data set" "$out/data.seconds" \
+    python tools/make_shapes_dataset.py --output_dir "$out/data" --seed "$seed"
+step pretrain "2/8 pretrain on pictures without labels" "$out/pretrain/checkpoint_network" \
+    python run_mindformer.py --config "$mae" --run_mode train --seed "$seed" \
+    --train_dataset_dir "$out/data/train" --output_dir "$out/pretrain"
+step finetune "3/8 fine-tune with few labels" "$out/finetune/checkpoint_network" \
+    python run_mindformer.py --config "$vit" --run_mode finetune --seed "$seed" \
+    --load_checkpoint "$out/pretrain" \
+    --train_dataset_dir "$out/data/train_labelled" --output_dir "$out/finetune"
+step scratch "4/8 the same network and labels, no pretraining" "$out/scratch/checkpoint_network" \
+    python run_mindformer.py --config "$vit" --run_mode train --seed "$seed" --layer_scale False \
+    --train_dataset_dir "$out/data/train_labelled" --output_dir "$out/scratch"
+for run in finetune scratch; do
+    step "eval_$run" "5/8 evaluate: $run" "$out/$run/eval_result.json" \
+        python run_mindformer.py --config "$vit" --run_mode eval \
+        --load_checkpoint "$out/$run" --eval_dataset_dir "$out/data/val" --output_dir "$out/$run"
+done
+step paint "6/8 paint what is hidden in held-out pictures" \
+    "$out/pretrain/masked_image_modeling_result.txt" \
+    python run_mindformer.py --config "$mae" --run_mode predict --load_checkpoint "$out/pretrain" \
+    --predict_data "$out"/data/val/*/000000.jpg --output_dir "$out/pretrain"
+step name "7/8 name held-out pictures" "$out/finetune/image_classification_result.txt" \
+    python run_mindformer.py --config "$vit" --run_mode predict --load_checkpoint "$out/finetune" \
+    --predict_data "$out"/data/val/*/000000.jpg --output_dir "$out/finetune"
+printf '\n== 8/8 the table\n$ python tools/quickstart_table.py %s\n' "$out"
+python tools/quickstart_table.py "$out"

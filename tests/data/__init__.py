@@ -1,0 +1,1 @@
+"""Tests of mindformers_vit.data."""
