@@ -13,7 +13,7 @@ import sys
 from typing import Any
 
 from mindformers_vit.config.loader import find_config, load_yaml, parse_override, set_dotted
-from mindformers_vit.config.schema import RUN_MODES
+from mindformers_vit.config.schema import RUN_MODES, RunConfig
 from mindformers_vit.errors import ConfigError, MindFormersViTError
 from mindformers_vit.registry import nearest
 
@@ -154,13 +154,15 @@ def read_command_line(argv: list[str]) -> tuple[dict[str, Any], bool]:
 
 
 def _dotted(rest: list[str], parser: argparse.ArgumentParser) -> list[str]:
-    """What argparse does not know: --a.b=v and --a.b v; anything else is a typo."""
+    """What argparse does not know: --a.b=v and --a.b v, and keys at the yaml's top."""
+    keys = RunConfig.key_names()
     known = [option for action in parser._actions for option in action.option_strings]
+    known += [f"--{key}" for key in keys]
     found, place = [], 0
     while place < len(rest):
         name, equals, value = rest[place].partition("=")
         place += 1
-        if not name.startswith("--") or "." not in name:
+        if not name.startswith("--") or name[2:].partition(".")[0] not in keys:
             raise ConfigError(f"unknown argument '{name}'{nearest(name, known)}; see --help")
         if not equals:
             if place == len(rest):

@@ -18,6 +18,7 @@ from mindformers_vit.errors import ConfigError
 REPOSITORY = Path(__file__).resolve().parents[2]
 _MAX_BYTES = 1 << 20
 _MAX_NODES = 100_000
+_MAX_DEPTH = 100
 
 
 class _Loader(yaml.SafeLoader):
@@ -93,6 +94,7 @@ def _read(path: Path) -> str:
 def parse_yaml(text: str, where: str) -> Any:
     """One yaml document; tags that build objects, alias bombs and double keys are refused."""
     try:
+        _check_depth(text)
         _check_size(yaml.compose(text, Loader=_Loader))
         return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
@@ -101,6 +103,16 @@ def parse_yaml(text: str, where: str) -> Any:
         raise ConfigError(f"{where}:{line} {error.problem}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{where}: not valid yaml: {str(error).splitlines()[0]}") from None
+
+
+def _check_depth(text: str) -> None:
+    """Refuse nesting that the recursive parser would fall over."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MAX_DEPTH:
+            raise ValueError(f"nested more than {_MAX_DEPTH} deep")
 
 
 def _check_size(root: Any) -> None:
