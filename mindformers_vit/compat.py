@@ -12,6 +12,7 @@ from typing import Any
 from mindformers_vit.errors import ConfigError
 
 logger = logging.getLogger(__name__)
+_RECURSION_LIMIT = 10_000  # the compiler nests a call for each parameter of an update
 _ASCEND_DRIVER = Path("/usr/local/Ascend")
 
 
@@ -43,6 +44,7 @@ def set_device(target: str, *, device_id: int = 0, mode: int = 0, memory: str | 
         ms.runtime.set_memory(max_size=memory)
     ms.set_context(mode=ms.GRAPH_MODE if mode == 0 else ms.PYNATIVE_MODE)
     ms.set_deterministic(True)
+    ms.set_recursion_limit(_RECURSION_LIMIT)
     return device
 
 
