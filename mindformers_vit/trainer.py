@@ -101,7 +101,8 @@ class Trainer:
 
     def evaluate(self, eval_checkpoint: bool | str = False) -> dict[str, float]:
         """Metrics over the evaluation images, as fractions."""
-        return self._run("eval", eval_checkpoint)
+        metrics: dict[str, float] = self._run("eval", eval_checkpoint)
+        return metrics
 
     def predict(
         self,
@@ -115,7 +116,8 @@ class Trainer:
             self._set("predict.batch_size", batch_size)
         if top_k is not None:
             self._set("predict.top_k", top_k)
-        return self._run("predict", predict_checkpoint or False, inputs=input_data)
+        results: list[Any] = self._run("predict", predict_checkpoint or False, inputs=input_data)
+        return results
 
     def _run(self, mode: str, checkpoint: bool | str, inputs: Any = None) -> Any:
         from mindformers_vit.engine.plan import make_plan

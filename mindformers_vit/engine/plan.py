@@ -161,12 +161,12 @@ def _callbacks(values: Mapping[str, Any]) -> tuple[Any, ...]:
     for place, item in enumerate(listed if isinstance(listed, list) else []):
         path = f"callbacks.{place}"
         with problems:
-            if not isinstance(item, Mapping) or not isinstance(item.get("type"), str):
+            name = _inside(item, "type")
+            if not isinstance(name, str):
                 raise ConfigError(f"{path}: a mapping with a 'type' is expected, given {item!r}")
             rest = {key: value for key, value in item.items() if key != "type"}
-            kind = _RENAMED_TYPES.get(item["type"], item["type"])
             try:
-                settings_class = callbacks.get(kind)
+                settings_class = callbacks.get(_RENAMED_TYPES.get(name, name))
             except ConfigError as error:
                 raise ConfigError(f"{path}.type: {error}") from None
             found.append(validate(settings_class, rest, path))
@@ -210,7 +210,9 @@ def _image_sizes(run: RunConfig, network: Any) -> list[str]:
     size = network.image_size
     found = []
     policy = run.train_dataset.mask_policy if run.train_dataset else None
-    pairs = [("runner_config.image_size", run.runner_config.image_size, size)]
+    pairs: list[tuple[str, Any, Any]] = [
+        ("runner_config.image_size", run.runner_config.image_size, size)
+    ]
     if policy:
         path = "train_dataset.mask_policy"
         pairs += [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from mindformers_vit.errors import ConfigError
 from mindformers_vit.models.image_processor import Processor
@@ -16,7 +16,7 @@ from mindformers_vit.registry import families, find_arch
 class _Auto:
     """What the three share: they are called on the class, and they list the names."""
 
-    def __init__(self, *_: Any, **__: Any) -> NoReturn:
+    def __init__(self, *_: Any, **__: Any) -> None:
         name = type(self).__name__
         raise ConfigError(
             f"{name} is not constructed; call {name}.from_pretrained(NAME_OR_PATH), "

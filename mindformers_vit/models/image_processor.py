@@ -54,7 +54,8 @@ class ImageProcessor(StrictModel):
         if self.resize is not None:
             return self.resize
         if not isinstance(self.size, int):
-            return tuple(_enlarged(side, max(self.size)) for side in self.size)
+            height, width = (_enlarged(side, max(self.size)) for side in self.size)
+            return height, width
         return _enlarged(self.size, self.size)
 
     @property

@@ -86,7 +86,7 @@ def test_override_values_are_yaml(text, value):
 
 
 def test_override_without_equals():
-    with pytest.raises(ConfigError, match="'section.key=value' is expected"):
+    with pytest.raises(ConfigError, match=r"'section\.key=value' is expected"):
         parse_override("epochs")
 
 
