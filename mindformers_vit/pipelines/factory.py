@@ -80,6 +80,6 @@ def _load(model: Any, image_processor: Any, mask_ratio: float | None) -> tuple[A
     if by_name:
         from mindformers_vit.models.auto import AutoModel
 
-        overrides = {} if mask_ratio is None else {"mask_ratio": mask_ratio}
+        overrides: dict[str, Any] = {} if mask_ratio is None else {"mask_ratio": mask_ratio}
         model = AutoModel.from_pretrained(str(model), **overrides)
     return model, image_processor

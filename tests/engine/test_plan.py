@@ -28,7 +28,10 @@ def problems(path: Path, **changes: object) -> list[str]:
     ("key", "said"),
     [
         ("seeed", "seeed: unknown key (did you mean 'seed'?)"),
-        ("context.devce_target", "context.devce_target: unknown key (did you mean 'device_target'?)"),
+        (
+            "context.devce_target",
+            "context.devce_target: unknown key (did you mean 'device_target'?)",
+        ),
         ("runner_config.epoch", "runner_config.epoch: unknown key (did you mean 'epochs'?)"),
         ("runner_wrapper.use_clip", "runner_wrapper.use_clip: unknown key"),
         ("runner_wrapper.scale_sense.loss_scale", "runner_wrapper.scale_sense.loss_scale: unknown"),
