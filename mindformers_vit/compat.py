@@ -27,25 +27,29 @@ def resolve_device(target: str) -> str:
 def set_device(target: str, *, device_id: int = 0, mode: int = 0, memory: str | None = None) -> str:
     """Choose device and mode for this process; returns the device's name.
 
+    MindSpore takes a device once, before its first kernel; asking again for the same one is fine.
+
     Raises:
-        ConfigError: this MindSpore cannot use the device here.
+        ConfigError: this MindSpore cannot use the device here, or uses another one already.
     """
     import mindspore as ms
 
-    device = resolve_device(target)
+    name = resolve_device(target)
     try:
-        ms.set_device(device, device_id)
+        ms.set_device(name, device_id)
     except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ConfigError(
-            f"context.device_target: '{device}' cannot be used on this machine: {reason}"
-        ) from None
-    if memory and device != "CPU":
+        if (name, device_id) != (device(), ms.get_context("device_id")):
+            reason = str(error).strip().splitlines()[0]
+            raise ConfigError(
+                f"context.device_target: '{name}' cannot be used on this machine: {reason}"
+            ) from None
+    if memory and name != "CPU":
         ms.runtime.set_memory(max_size=memory)
     ms.set_context(mode=ms.GRAPH_MODE if mode == 0 else ms.PYNATIVE_MODE)
-    ms.set_deterministic(True)
+    if ms.get_context("deterministic") != "ON":
+        ms.set_deterministic(True)
     ms.set_recursion_limit(_RECURSION_LIMIT)
-    return device
+    return name
 
 
 def device() -> str:

@@ -50,9 +50,9 @@ done
 step paint "6/8 paint what is hidden in held-out pictures" \
     "$out/pretrain/masked_image_modeling_result.txt" \
     python run_mindformer.py --config "$mae" --run_mode predict --load_checkpoint "$out/pretrain" \
-    --predict_data "$out"/data/val/*/000000.jpg --output_dir "$out/pretrain"
+    --predict_data "$out"/data/val/*/*_000000.jpg --output_dir "$out/pretrain"
 step name "7/8 name held-out pictures" "$out/finetune/image_classification_result.txt" \
     python run_mindformer.py --config "$vit" --run_mode predict --load_checkpoint "$out/finetune" \
-    --predict_data "$out"/data/val/*/000000.jpg --output_dir "$out/finetune"
+    --predict_data "$out"/data/val/*/*_000000.jpg --output_dir "$out/finetune"
 printf '\n== 8/8 the table\n$ python tools/quickstart_table.py %s\n' "$out"
 python tools/quickstart_table.py "$out"

@@ -112,7 +112,7 @@ def _items(root: Path, settings: ShapesSettings) -> Iterator[tuple[Path, str, st
         for name, count in settings.counts(split).items():
             folder = root / split / name
             for index in range(count):
-                yield folder / f"{index:06d}.jpg", split, name, index
+                yield folder / f"{name}_{index:06d}.jpg", split, name, index
 
 
 def _check_folder(root: Path, settings: ShapesSettings) -> None:

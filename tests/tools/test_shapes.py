@@ -33,7 +33,7 @@ def test_layout(made):
         for split in SPLITS
     }
     assert counts == {"train": [3, 3] + [2] * 10, "train_labelled": [1] * 12, "val": [1] * 12}
-    with Image.open(made / "val" / "solid_ring" / "000000.jpg") as image:
+    with Image.open(made / "val" / "solid_ring" / "solid_ring_000000.jpg") as image:
         assert (image.size, image.mode, image.format) == ((32, 32), "RGB", "JPEG")
     assert json.loads((made / MANIFEST).read_text())["complete"] is True
 
@@ -60,7 +60,10 @@ def test_splits_are_disjoint(made):
 def test_complete_set_is_reused_and_partial_set_completed(made):
     before = files(made)
     assert make_shapes_dataset(made, SMALL) == 0
-    for name in ("train/solid_ring/000001.jpg", "val/dotted_disc/000000.jpg"):
+    for name in (
+        "train/solid_ring/solid_ring_000001.jpg",
+        "val/dotted_disc/dotted_disc_000000.jpg",
+    ):
         (made / name).unlink()
     manifest = json.loads((made / MANIFEST).read_text())
     (made / MANIFEST).write_text(json.dumps({**manifest, "complete": False}))

@@ -1,0 +1,54 @@
+"""The commands in the READMEs, the recipes' heads and the source documents are valid as written."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from mindformers_vit.cli import read_command_line
+from mindformers_vit.engine.plan import make_plan
+
+pytestmark = pytest.mark.fast
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "README_CN.md", *sorted((ROOT / "configs").rglob("*.yaml"))]
+MAE_DOCUMENT = ROOT.parent / "shared" / "source_documents" / "002_854511df8fd0d194.txt"
+START = "python run_mindformer.py "
+
+
+def commands(path: Path) -> list[str]:
+    """Every run_mindformer command of a page, continued lines joined, comment signs dropped."""
+    text = re.sub(r"\\\n#?\s*", " ", path.read_text(encoding="utf-8"))
+    lines = (line.lstrip("# ").strip() for line in text.splitlines())
+    return [line for line in lines if line.startswith(START)]
+
+
+ALL = [(path.name, line) for path in [*PAGES, MAE_DOCUMENT] for line in commands(path)]
+
+
+def test_they_are_found():
+    assert len(ALL) >= 12
+    assert len(commands(MAE_DOCUMENT)) == 3
+    assert commands(PAGES[0]) == commands(PAGES[1])
+
+
+@pytest.mark.parametrize(("page", "line"), ALL, ids=[f"{p}-{i}" for i, (p, _) in enumerate(ALL)])
+def test_command_is_valid(page, line, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    values, _ = read_command_line(shlex.split(line.removeprefix(START)))
+    plan = make_plan(values)
+    assert plan.run.run_mode == re.search(r"--run_mode (\w+)", line)[1]
+
+
+def test_the_scripts_of_the_readme_exist():
+    named = re.findall(r"(?:bash|python) ([\w/]+\.(?:sh|py))", PAGES[0].read_text())
+    assert {"scripts/quickstart.sh", "scripts/test.sh", "run_mindformer.py"} <= set(named)
+    for name in named:
+        assert (ROOT / name).is_file(), name
+
+
+@pytest.mark.parametrize("page", ["README.md", "README_CN.md", *["docs/" + n for n in (
+    "architecture.md", "moving_over.md", "quickstart.md")]])  # fmt: skip
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text(encoding="utf-8")):
+        assert ((ROOT / page).parent / link).exists(), f"{page}: {link}"
