@@ -16,6 +16,7 @@ from mindformers_vit.config.strict import problems_of, validate
 from mindformers_vit.data.mixup import Mixup
 from mindformers_vit.data.transforms import Compose, build_transforms
 from mindformers_vit.errors import ConfigError
+from mindformers_vit.models.sources import make_config, make_processor
 from mindformers_vit.registry import ModelFamily, callbacks, find_arch
 
 _RENAMED_TYPES = {"CheckpointMointor": "CheckpointMonitor"}
@@ -112,31 +113,16 @@ def _network(section: Any, family: ModelFamily | None, values: Mapping[str, Any]
     settings = _inside(section, "model_config")
     if family is None or not isinstance(settings, Mapping):
         return None
-    path = "model.model_config"
-    wanted = family.config_class.__name__
-    if settings.get("type", wanted) != wanted:
-        raise ConfigError(
-            f"{path}.type: '{settings['type']}' given, {family.arch} takes '{wanted}'"
-        )
-    rest = {key: value for key, value in settings.items() if key != "type"}
     asked = _inside(values, "context", "compute_dtype")
     if asked not in (None, "auto"):
-        rest["compute_dtype"] = asked
-    return validate(family.config_class, rest, path)
+        settings = {**settings, "compute_dtype": asked}
+    return make_config(family, settings)
 
 
 def _processor(values: Mapping[str, Any], family: ModelFamily | None, network: Any) -> Any:
     if family is None or network is None:
         return None
-    section = values.get("processor") or {}
-    processor_class = family.load_processor_class()
-    given = _inside(section, "type") or processor_class.__name__
-    if given != processor_class.__name__:
-        raise ConfigError(
-            f"processor.type: '{given}' given, {family.arch} takes '{processor_class.__name__}'"
-        )
-    settings = dict(_inside(section, "image_processor") or {})
-    return processor_class.for_network(network, settings, "processor.image_processor")
+    return make_processor(family, network, values.get("processor"))
 
 
 def _transforms(values: Mapping[str, Any], name: str) -> Compose | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from mindformers_vit.errors import ConfigError
 from mindformers_vit.models.image_processor import Processor
-from mindformers_vit.models.sources import ModelSource, find_source, make_config
+from mindformers_vit.models.sources import find_source, make_config, make_processor
 from mindformers_vit.models.transformer_config import TransformerConfig
 from mindformers_vit.registry import families, find_arch
 
@@ -111,23 +111,8 @@ class AutoProcessor(_Auto):
         Raises:
             ConfigError, CheckpointError: as `AutoConfig.from_pretrained`.
         """
-        return processor_of(find_source(name_or_path))
-
-
-def processor_of(source: ModelSource) -> Processor:
-    """The processor of a source: the yaml's, or the family's default for the image size."""
-    processor_class = source.family.load_processor_class()
-    section = source.processor
-    given = section.get("type", processor_class.__name__)
-    if given != processor_class.__name__:
-        raise ConfigError(
-            f"processor.type: '{given}' given, {source.family.arch} takes "
-            f"'{processor_class.__name__}'"
-        )
-    processor: Processor = processor_class.for_network(
-        source.config, section.get("image_processor") or {}
-    )
-    return processor
+        source = find_source(name_or_path)
+        return make_processor(source.family, source.config, source.processor)
 
 
 def _from_section(section: Mapping[str, Any]) -> TransformerConfig:

@@ -84,6 +84,21 @@ def make_config(
     return config
 
 
+def make_processor(family: ModelFamily, config: TransformerConfig, section: Any) -> Any:
+    """The family's processor from a yaml's `processor` section, or its default for the network.
+
+    Raises:
+        ConfigError: with every problem.
+    """
+    section = section if isinstance(section, Mapping) else {}
+    processor_class = family.load_processor_class()
+    wanted = processor_class.__name__
+    given = section.get("type", wanted)
+    if given != wanted:
+        raise ConfigError(f"processor.type: '{given}' given, {family.arch} takes '{wanted}'")
+    return processor_class.for_network(config, section.get("image_processor"))
+
+
 def named_weights(name: str, family: ModelFamily) -> tuple[Path | None, tuple[Path, ...]]:
     """The local weight file of a model name, and every place looked at."""
     folder = Path(os.environ.get(DOWNLOAD_VARIABLE) or DOWNLOAD_FOLDER) / family.name
