@@ -93,11 +93,7 @@ class Trainer:
     def _train(
         self, mode: str, checkpoint: bool | str, resume: bool | None, do_eval: bool | None
     ) -> None:
-        if resume is not None:
-            self._set("resume_training", resume)
-        if do_eval is not None:
-            self._set("do_eval", do_eval)
-        self._run(mode, checkpoint)
+        self._run(mode, checkpoint, {"resume_training": resume, "do_eval": do_eval})
 
     def evaluate(self, eval_checkpoint: bool | str = False) -> dict[str, float]:
         """Metrics over the evaluation images, as fractions."""
@@ -112,18 +108,25 @@ class Trainer:
         top_k: int | None = None,
     ) -> list[Any]:
         """Results for a path, URL, PIL image, array, or a list of them."""
-        if batch_size is not None:
-            self._set("predict.batch_size", batch_size)
-        if top_k is not None:
-            self._set("predict.top_k", top_k)
-        results: list[Any] = self._run("predict", predict_checkpoint or False, inputs=input_data)
+        settings = {"predict.batch_size": batch_size, "predict.top_k": top_k}
+        results: list[Any] = self._run("predict", predict_checkpoint or False, settings, input_data)
         return results
 
-    def _run(self, mode: str, checkpoint: bool | str, inputs: Any = None) -> Any:
+    def _run(
+        self,
+        mode: str,
+        checkpoint: bool | str,
+        settings: Mapping[str, Any] | None = None,
+        inputs: Any = None,
+    ) -> Any:
+        """One run; `settings` (those that are not None) are for this one only."""
         from mindformers_vit.engine.plan import make_plan
         from mindformers_vit.engine.run import run
 
         values = set_dotted(self._values, "run_mode", mode)
+        for key, value in (settings or {}).items():
+            if value is not None:
+                values = set_dotted(values, key, value)
         if checkpoint is True:
             output = values.get("output_dir", "./output")
             values = set_dotted(values, "load_checkpoint", str(Path(output) / "checkpoint"))

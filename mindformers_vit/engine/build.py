@@ -102,7 +102,7 @@ def _length(plan: Plan, source: ImageSource, problems: list[str]) -> Length | No
             f"gradient_accumulation_steps {accumulation}), the data set has {len(source)}"
         )
         return None
-    length = Length(runner.epochs, steps, accumulation, runner.max_steps)
+    length = Length(runner.epochs, steps, accumulation, runner.max_steps, runner.batch_size)
     schedule = plan.run.lr_schedule
     if schedule.warmup_steps is not None and schedule.warmup_steps >= length.total_steps:
         problems.append(

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mindformers_vit.errors import CheckpointError
+from mindformers_vit.errors import CheckpointError, TrainingError
 
 if TYPE_CHECKING:
     from mindformers_vit.checkpoint.store import CheckpointStore
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mindformers_vit.engine.train_step import TrainStep
 
 logger = logging.getLogger(__name__)
+_MAX_SKIPPED = 10  # updates in a row that gradients which are not finite may prevent
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Length:
     steps_per_epoch: int
     accumulation: int  # batches of a step
     max_steps: int | None = None  # stop early; the schedule stays that of the whole run
+    batch_size: int = 0  # images of a batch
 
     @property
     def total_steps(self) -> int:
@@ -89,6 +91,7 @@ class TrainLoop:
         self._callbacks = list(callbacks)
         self._evaluator, self._save_network = evaluator, save_network
         self._saved_at = -1
+        self._skipped: list[float] = []  # loss scales of the last updates, if these were skipped
         self._pace = 0.0  # seconds a step, smoothed
 
     def run(self) -> None:
@@ -114,6 +117,7 @@ class TrainLoop:
         while self.step < self.steps_per_epoch and not self._finished():
             self._run_step(batches)
             self._call("on_step_end")
+            self._stop_if_stuck()
         if self.step == self.steps_per_epoch:
             self._call("on_epoch_end")
 
@@ -128,6 +132,20 @@ class TrainLoop:
         self.record = StepRecord(lr=lr, seconds=seconds, **result)
         if self.global_step > 1:  # the first one compiles
             self._pace = 0.9 * self._pace + 0.1 * seconds if self._pace else seconds
+
+    def _stop_if_stuck(self) -> None:
+        """End a run whose updates are all skipped; a loss scale that still falls may help it."""
+        record = self.record
+        scales = [] if record.finite else [*self._skipped, record.loss_scale][-_MAX_SKIPPED:]
+        self._skipped = scales
+        if len(scales) == _MAX_SKIPPED and len(set(scales)) == 1:
+            raise TrainingError(
+                f"epoch {self.epoch}, step {self.step} (update {self.global_step} of "
+                f"{self.total_steps}): the gradients have not been finite for {_MAX_SKIPPED} "
+                f"updates in a row, so none of these changed the weights (loss {record.loss}, "
+                f"learning rate {record.lr:.4g}, loss scale {record.loss_scale:g}). A lower "
+                f"learning rate, a longer warm-up or runner_wrapper.use_clip_grad may help"
+            )
 
     def seconds_left(self) -> float:
         """Estimated from the recent steps."""
@@ -148,17 +166,20 @@ class TrainLoop:
             "global_step": self.global_step,
             "steps_per_epoch": self.steps_per_epoch,
             "epochs": self.epochs,
+            "batch_size": self.length.batch_size,
+            "accumulation": self.length.accumulation,
             "best": self.best,
             **self._train_step.state(),
         }
 
     def restore(self, tensors: dict[str, Any], state: dict[str, Any], where: str) -> None:
         """Go on exactly where a checkpoint was taken."""
-        for name in ("epochs", "steps_per_epoch"):
-            if state[name] != getattr(self, name):
+        here = self._state()
+        for name in ("epochs", "batch_size", "accumulation", "steps_per_epoch"):
+            if state[name] != here[name]:
                 raise CheckpointError(
                     f"{where}: was written by a run with {name} {state[name]}, this one has "
-                    f"{getattr(self, name)}; the learning rates would not be the same. Resume "
+                    f"{here[name]}; the updates would not be the same. Resume "
                     f"with the settings of that run, or start anew with run_mode finetune"
                 )
         self._train_step.load(tensors, state)
@@ -180,6 +201,9 @@ class TrainLoop:
             self.best = accuracy
             if self._save_network is not None:
                 self._save_network("best")
+            if self._saved_at == self.global_step:  # that checkpoint knows the old best
+                self._saved_at = -1
+                self.save()
 
     def _call(self, hook: str, *arguments: Any) -> None:
         for callback in self._callbacks:

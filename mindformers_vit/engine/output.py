@@ -65,6 +65,8 @@ def _log_to(directory: Path) -> None:
     for handler in [h for h in root.handlers if isinstance(h, logging.FileHandler)]:
         root.removeHandler(handler)
         handler.close()
+    if not root.hasHandlers():  # a Python session that has set up no logging sees what a shell sees
+        root.addHandler(logging.StreamHandler())
     for name, level in (("info.log", logging.INFO), ("error.log", logging.ERROR)):
         handler = logging.FileHandler(directory / name, encoding="utf-8", delay=True)
         handler.setLevel(level)

@@ -76,11 +76,11 @@ def run(
         from mindformers_vit.engine.train import train
 
         return train(plan, data, network, directory, config_text, callbacks)
-    if network is None:
+    if network is None or plan.run.load_checkpoint:
         weights = find_weights(plan)
         assert weights is not None
         plan = with_labels(plan, weights.id2label)
-        network = load_network(plan, weights)
+        network = load_network(plan, weights, network)
     if mode == "predict":
         return _predict(plan, inputs, network, processor, directory)
     return _evaluate(plan, data, network, directory)

@@ -40,8 +40,7 @@ def train(
     assert data.length is not None
     store = _store(plan, directory)
     resume = resume_point(plan, store) if plan.run.resume_training else None
-    if network is None:
-        network = load_network(plan, None if resume else find_weights(plan))
+    network = load_network(plan, None if resume else find_weights(plan), network)
     step = _train_step(plan, network, data.length)
     evaluation = None
     if data.evaluation is not None:
@@ -56,7 +55,7 @@ def train(
         output_dir=directory,
         store=store,
         config_text=config_text,
-        callbacks=[*plan.callbacks, *_evaluation_callback(plan), *callbacks],
+        callbacks=[*_evaluation_callback(plan), *plan.callbacks, *callbacks],
         evaluator=evaluation,
         save_network=save,
     )

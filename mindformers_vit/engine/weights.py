@@ -134,9 +134,11 @@ def check_weights(plan: Plan) -> str | None:
     return weights.where
 
 
-def load_network(plan: Plan, weights: Weights | None) -> Any:
-    """The plan's network with these weights, or with initial values from the seed."""
-    network = plan.family.load_model_class()(plan.network, seed=plan.run.seed)
+def load_network(plan: Plan, weights: Weights | None, network: Any = None) -> Any:
+    """The plan's network, new from the seed or the one given, with these weights if any."""
+    if network is None:
+        network = plan.family.load_model_class()(plan.network, seed=plan.run.seed)
+    network.config = plan.network  # one that was given learns its class names
     if weights is not None:
         from mindformers_vit.models.model_io import load_weights
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from pydantic import Field, PrivateAttr
@@ -53,7 +54,8 @@ class MetricsWriter(Callback):
 
     def _write(self, loop: TrainLoop, **values: Any) -> None:
         place = {"step": loop.global_step, "epoch": loop.epoch}
-        self._file.write(json.dumps(place | values) + "\n")
+        finite = {k: v if math.isfinite(v) else None for k, v in values.items()}  # JSON has no NaN
+        self._file.write(json.dumps(place | finite, allow_nan=False) + "\n")
         if self._board is not None:
             for name, value in values.items():
                 self._board.add_scalar(name.replace(" ", "_"), float(value), loop.global_step)
