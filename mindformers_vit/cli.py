@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 from typing import Any
 
@@ -59,14 +60,24 @@ _FLAGS: list[tuple[str, tuple[str, ...], str, str]] = [
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns its exit code and never raises what a user caused."""
     _log_to_terminal()
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         return _run(sys.argv[1:] if argv is None else argv)
     except MindFormersViTError as error:
         print(_screen(error), file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _interrupt(*_: Any) -> None:
+    """SIGTERM ends a run as Ctrl-C does; MindSpore turns a Ctrl-C while it computes into one."""
+    raise KeyboardInterrupt
 
 
 def _log_to_terminal() -> None:
@@ -94,12 +105,13 @@ def _run(argv: list[str]) -> int:
 
 
 def _screen(error: MindFormersViTError) -> str:
-    lines = str(error).splitlines() or [type(error).__name__]
-    if len(lines) == 1:
-        return f"error: {lines[0]}"
-    shown = lines[:20]
-    more = [f"  ... and {len(lines) - 20} more"] if len(lines) > 20 else []
-    return "\n".join([f"{len(lines)} problems:", *(f"  {line}" for line in shown), *more])
+    """The error on one screen."""
+    if isinstance(error, ConfigError) and len(error.problems) > 1:
+        head, lines = f"{len(error.problems)} problems:\n  ", str(error).splitlines()
+    else:
+        head, lines = "error: ", str(error).splitlines() or [type(error).__name__]
+    more = [f"... and {len(lines) - 20} more"] if len(lines) > 20 else []
+    return head + "\n  ".join([*lines[:20], *more])
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -13,15 +13,27 @@ from mindformers_vit.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 _RECURSION_LIMIT = 10_000  # the compiler nests a call for each parameter of an update
-_ASCEND_DRIVER = Path("/usr/local/Ascend")
+
+
+def _has_ascend() -> bool:
+    return any(Path("/dev").glob("davinci[0-9]*"))
+
+
+def missing_device(target: str) -> list[str]:
+    """The problem, if an Ascend is asked for and this machine shows none."""
+    if target != "Ascend" or _has_ascend():
+        return []
+    return [
+        "context.device_target: 'Ascend' given, but this machine has none (no /dev/davinci*); "
+        "give --device_target CPU, or auto"
+    ]
 
 
 def resolve_device(target: str) -> str:
-    """ "auto" becomes "Ascend" on a machine with an Ascend driver, else "CPU"."""
+    """ "auto" becomes "Ascend" on a machine that has one, else "CPU"."""
     if target != "auto":
         return target
-    has_ascend = any(Path("/dev").glob("davinci[0-9]*")) and _ASCEND_DRIVER.exists()
-    return "Ascend" if has_ascend else "CPU"
+    return "Ascend" if _has_ascend() else "CPU"
 
 
 def set_device(target: str, *, device_id: int = 0, mode: int = 0, memory: str | None = None) -> str:

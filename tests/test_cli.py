@@ -408,7 +408,8 @@ def test_dry_run_of_an_evaluation_and_a_prediction(capsys, tmp_path, vit_yaml, t
         capsys, vit_yaml, "--run_mode", "eval", "--eval_dataset_dir", str(train_dir), *flags
     )
     assert "24 evaluation images" in said and f"weights: {models['vit']}" in said
-    said = dry_run(capsys, vit_yaml, "--run_mode", "predict", "--predict_data", "x.jpg", *flags)
+    data = ("--predict_data", str(train_dir))
+    said = dry_run(capsys, vit_yaml, "--run_mode", "predict", *data, *flags)
     assert said.startswith("run_mode predict")
     assert not (tmp_path / "out").exists()
 

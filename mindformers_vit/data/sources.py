@@ -66,7 +66,7 @@ def open_source(
     Raises:
         DataError: a folder is missing or empty, or the label file does not fit the folder.
     """
-    root = Path(dataset_dir)
+    root = Path(dataset_dir).expanduser()
     if not root.is_dir():
         what = "is not a folder" if root.exists() else "does not exist"
         raise DataError(f"dataset_dir {root} {what}")
@@ -136,12 +136,29 @@ def _open_flat(root: Path, label_file: Path) -> ImageSource:
 
 
 def _images_below(folder: Path) -> list[str]:
-    """Every image under `folder`, hidden files and folders left out, in sorted order."""
-    found = []
-    for parent, folders, names in os.walk(folder, followlinks=True):
+    """Every image under `folder`, hidden files and folders left out, in sorted order.
+
+    Links to folders are followed, each folder once, so that a loop of links ends.
+    """
+    found: list[str] = []
+    seen = {_identity(folder)}
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=_refuse_folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        inside = {name: _identity(os.path.join(parent, name)) for name in folders}  # noqa: PTH118
+        folders[:] = [name for name in folders if inside[name] not in seen]
+        seen.update(inside.values())
         found += [os.path.join(parent, name) for name in sorted(names) if _is_image(name)]  # noqa: PTH118 - a Path for each of a million files takes seconds
     return found
+
+
+def _identity(folder: str | Path) -> tuple[int, int]:
+    """Device and inode of a folder, whatever path leads to it."""
+    status = os.stat(folder)  # noqa: PTH116
+    return status.st_dev, status.st_ino
+
+
+def _refuse_folder(error: OSError) -> None:
+    raise DataError(f"{error.filename}: the folder cannot be read: {error.strerror}")
 
 
 def _is_image(name: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from mindformers_vit.compat import missing_device
 from mindformers_vit.config.schema import DatasetConfig
 from mindformers_vit.data.loader import Loader
 from mindformers_vit.data.sources import ImageSource, open_source
@@ -12,6 +13,7 @@ from mindformers_vit.engine.loop import Length
 from mindformers_vit.engine.plan import Plan
 from mindformers_vit.errors import ConfigError, MindFormersViTError
 from mindformers_vit.optim.schedules import scaled_lr
+from mindformers_vit.tools.image_tools import list_images
 
 TRAINING = ("train", "finetune")
 
@@ -36,6 +38,9 @@ def open_data(plan: Plan, *, has_inputs: bool = False) -> Data:
     length = _length(plan, train, problems) if train is not None else None
     if run.run_mode == "predict" and not (has_inputs or run.predict.data):
         problems.append("predict.data: nothing to predict; give --predict_data IMAGE")
+    if run.run_mode == "predict" and not has_inputs:
+        problems += _missing_inputs(run.predict.data)
+    problems += missing_device(run.context.device_target)
     if run.run_mode == "finetune" and not run.load_checkpoint:
         problems.append("load_checkpoint: run_mode finetune starts from weights; none are given")
     if train and evaluation and train.classes and evaluation.classes:
@@ -43,6 +48,14 @@ def open_data(plan: Plan, *, has_inputs: bool = False) -> Data:
     if problems:
         raise ConfigError(problems)
     return Data(train, evaluation, length)
+
+
+def _missing_inputs(data: list[str]) -> list[str]:
+    try:
+        list_images(data)
+    except MindFormersViTError as error:
+        return [f"predict.data: {line}" for line in str(error).splitlines()]
+    return []
 
 
 def _open(
@@ -102,7 +115,9 @@ def _length(plan: Plan, source: ImageSource, problems: list[str]) -> Length | No
             f"gradient_accumulation_steps {accumulation}), the data set has {len(source)}"
         )
         return None
-    length = Length(runner.epochs, steps, accumulation, runner.max_steps, runner.batch_size)
+    length = Length(
+        runner.epochs, steps, accumulation, runner.max_steps, runner.batch_size, len(source)
+    )
     schedule = plan.run.lr_schedule
     if schedule.warmup_steps is not None and schedule.warmup_steps >= length.total_steps:
         problems.append(

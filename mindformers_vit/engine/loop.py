@@ -48,6 +48,7 @@ class Length:
     accumulation: int  # batches of a step
     max_steps: int | None = None  # stop early; the schedule stays that of the whole run
     batch_size: int = 0  # images of a batch
+    images: int = 0  # of the data set
 
     @property
     def total_steps(self) -> int:
@@ -93,6 +94,7 @@ class TrainLoop:
         self._saved_at = -1
         self._skipped: list[float] = []  # loss scales of the last updates, if these were skipped
         self._pace = 0.0  # seconds a step, smoothed
+        self._steps_here = 0  # of this process
 
     def run(self) -> None:
         """Train from the current position to the end of the run."""
@@ -130,7 +132,8 @@ class TrainLoop:
         self.global_step += 1
         seconds = time.perf_counter() - start
         self.record = StepRecord(lr=lr, seconds=seconds, **result)
-        if self.global_step > 1:  # the first one compiles
+        self._steps_here += 1
+        if self._steps_here > 1:  # the first one compiles
             self._pace = 0.9 * self._pace + 0.1 * seconds if self._pace else seconds
 
     def _stop_if_stuck(self) -> None:
@@ -168,6 +171,7 @@ class TrainLoop:
             "epochs": self.epochs,
             "batch_size": self.length.batch_size,
             "accumulation": self.length.accumulation,
+            "images": self.length.images,
             "best": self.best,
             **self._train_step.state(),
         }
@@ -175,10 +179,10 @@ class TrainLoop:
     def restore(self, tensors: dict[str, Any], state: dict[str, Any], where: str) -> None:
         """Go on exactly where a checkpoint was taken."""
         here = self._state()
-        for name in ("epochs", "batch_size", "accumulation", "steps_per_epoch"):
-            if state[name] != here[name]:
+        for name in ("epochs", "batch_size", "accumulation", "steps_per_epoch", "images"):
+            if state.get(name) != here[name]:
                 raise CheckpointError(
-                    f"{where}: was written by a run with {name} {state[name]}, this one has "
+                    f"{where}: was written by a run with {name} {state.get(name)}, this one has "
                     f"{here[name]}; the updates would not be the same. Resume "
                     f"with the settings of that run, or start anew with run_mode finetune"
                 )

@@ -11,16 +11,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mindformers_vit.config.schema import RunConfig, dead_keys
+from mindformers_vit.config.schema import RunConfig
 from mindformers_vit.config.strict import problems_of, validate
 from mindformers_vit.data.mixup import Mixup
 from mindformers_vit.data.transforms import Compose, build_transforms
+from mindformers_vit.engine.mindformers_yaml import RENAMED_TYPES, is_mindformers, warnings_of
 from mindformers_vit.errors import ConfigError
 from mindformers_vit.models.sources import make_config, make_processor
 from mindformers_vit.registry import ModelFamily, callbacks, find_arch
-
-_RENAMED_TYPES = {"CheckpointMointor": "CheckpointMonitor"}
-_MINDFORMERS_MEAN, _IMAGENET_MEAN = (123.675, 118.575, 103.53), (123.675, 116.28, 103.53)
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ def make_plan(values: Mapping[str, Any]) -> Plan:
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     assert run is not None
-    return Plan(run=run, warnings=tuple(_warnings(run)), **parts)
+    return Plan(run=run, warnings=tuple(warnings_of(run)), **parts)
 
 
 def _schema(values: Mapping[str, Any], problems: _Problems) -> RunConfig | None:
@@ -113,6 +111,9 @@ def _network(section: Any, family: ModelFamily | None, values: Mapping[str, Any]
     settings = _inside(section, "model_config")
     if family is None or not isinstance(settings, Mapping):
         return None
+    ratio = _inside(values, "predict", "mask_ratio")
+    if values.get("run_mode") == "predict" and ratio is not None:
+        settings = {**settings, "mask_ratio": ratio}
     asked = _inside(values, "context", "compute_dtype")
     if asked not in (None, "auto"):
         settings = {**settings, "compute_dtype": asked}
@@ -152,7 +153,7 @@ def _callbacks(values: Mapping[str, Any]) -> tuple[Any, ...]:
                 raise ConfigError(f"{path}: a mapping with a 'type' is expected, given {item!r}")
             rest = {key: value for key, value in item.items() if key != "type"}
             try:
-                settings_class = callbacks.get(_RENAMED_TYPES.get(name, name))
+                settings_class = callbacks.get(RENAMED_TYPES.get(name, name))
             except ConfigError as error:
                 raise ConfigError(f"{path}.type: {error}") from None
             found.append(validate(settings_class, rest, path))
@@ -170,11 +171,16 @@ def _contradictions(run: RunConfig, parts: Mapping[str, Any]) -> list[str]:
         found.append(f"trainer.type: '{task}' given, {family.arch} is for '{family.task}'")
     found += _class_counts(run, network)
     found += _image_sizes(run, network)
+    found += _pixel_shapes(run, parts)
     accumulation = run.runner_config.gradient_accumulation_steps
     if parts["mixup"] is not None and run.runner_config.batch_size % 2:
         found.append(
             f"runner_config.batch_size: mixup pairs the images of a batch, so it must be even, "
             f"given {run.runner_config.batch_size} (gradient_accumulation_steps {accumulation})"
+        )
+    if parts["mixup"] is not None and run.train_dataset and run.train_dataset.label_smoothing:
+        found.append(
+            "train_dataset.label_smoothing: mixup_op has a label_smoothing of its own; give one"
         )
     found += _warmup(run)
     if run.use_parallel:
@@ -212,6 +218,30 @@ def _image_sizes(run: RunConfig, network: Any) -> list[str]:
     return found
 
 
+def _pixel_shapes(run: RunConfig, parts: Mapping[str, Any]) -> list[str]:
+    """What the transforms make must be what the network takes."""
+    network, found = parts["network"], []
+    wanted = (network.num_channels, *network.image_hw)
+    is_training = run.run_mode in ("train", "finetune")
+    used = {"train": is_training, "eval": run.run_mode == "eval" or (is_training and run.do_eval)}
+    for name in (name for name, is_used in used.items() if is_used):
+        steps = parts[f"{name}_transforms"] or (
+            parts["processor"] and parts["processor"].transforms
+        )
+        made = steps.output_shape() if steps else wanted
+        if tuple(made) != wanted:
+            found.append(
+                f"{name}_dataset.transforms: they make images of {_shape(made)}, but the network "
+                f"(model.model_config) takes {_shape(wanted)}"
+            )
+    return found
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    channels, height, width = shape
+    return f"{height} x {width} pixels with {channels} channel{'s' if channels > 1 else ''}"
+
+
 def _as_pair(value: Any) -> tuple[Any, ...]:
     return tuple(value) if isinstance(value, (list, tuple)) else (value, value)
 
@@ -220,44 +250,9 @@ def _warmup(run: RunConfig) -> list[str]:
     epochs, warmup = run.runner_config.epochs, run.lr_schedule.warmup_epochs
     if warmup is None or warmup < epochs or run.run_mode not in ("train", "finetune"):
         return []
-    if _is_mindformers(run):
-        return []  # its published recipe warms up longer than it runs: a warning, see _warnings
+    if is_mindformers(run):
+        return []  # its published recipe warms up longer than it runs: a warning
     return [
         f"lr_schedule.warmup_epochs: {warmup:g} given, but the run has {epochs} epochs "
         f"(runner_config.epochs): the learning rate would never reach its peak"
     ]
-
-
-def _is_mindformers(run: RunConfig) -> bool:
-    """A yaml written for MindFormers itself: it carries sections that mean nothing here."""
-    return {"moe_config", "parallel_config"} <= run.model_fields_set
-
-
-def _warnings(run: RunConfig) -> list[str]:
-    """What a user should know about keys that do nothing and numbers that are known to be wrong."""
-    reasons: dict[str, list[str]] = {}
-    for path, why in dead_keys(run).items():
-        reasons.setdefault(why, []).append(path)
-    known = [f"{', '.join(paths)} ignored ({why})" for why, paths in reasons.items()]
-    known += _known_typos(run)
-    epochs, warmup = run.runner_config.epochs, run.lr_schedule.warmup_epochs
-    if warmup is not None and warmup >= epochs and run.run_mode in ("train", "finetune"):
-        known.append(
-            f"lr_schedule.warmup_epochs {warmup:g} against runner_config.epochs {epochs}: the "
-            f"learning rate only rises, to {100 * epochs / warmup:.0f} % of its peak"
-        )
-    return ["in this yaml: " + "; ".join(known)] if known else []
-
-
-def _known_typos(run: RunConfig) -> list[str]:
-    found = []
-    if any(item.get("type") == "CheckpointMointor" for item in run.callbacks):
-        found.append("CheckpointMointor read as CheckpointMonitor")
-    listed = run.train_dataset.transforms if run.train_dataset else []
-    for item in listed:
-        if item.get("type") == "Normalize" and tuple(item.get("mean", ())) == _MINDFORMERS_MEAN:
-            found.append(
-                f"Normalize.mean {list(_MINDFORMERS_MEAN)} used as given, though the green channel "
-                f"is a slip of MindFormers' (ImageNet: {list(_IMAGENET_MEAN)})"
-            )
-    return found

@@ -11,7 +11,13 @@ from typing import Any
 from mindformers_vit import compat
 from mindformers_vit.engine import build, output
 from mindformers_vit.engine.plan import Plan
-from mindformers_vit.engine.weights import check_weights, find_weights, load_network, with_labels
+from mindformers_vit.engine.weights import (
+    check_settings,
+    check_weights,
+    find_weights,
+    load_network,
+    with_labels,
+)
 from mindformers_vit.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -79,6 +85,7 @@ def run(
     if network is None or plan.run.load_checkpoint:
         weights = find_weights(plan)
         assert weights is not None
+        check_settings(plan, weights)
         plan = with_labels(plan, weights.id2label)
         network = load_network(plan, weights, network)
     if mode == "predict":
@@ -135,6 +142,4 @@ def _task_options(plan: Plan) -> dict[str, Any]:
     settings = plan.run.predict
     if plan.labelled:
         return {"top_k": settings.top_k}
-    return {"seed": plan.run.seed} | (
-        {"mask_ratio": settings.mask_ratio} if settings.mask_ratio is not None else {}
-    )
+    return {"seed": plan.run.seed}

@@ -17,8 +17,9 @@ from mindformers_vit.engine.evaluator import evaluate
 from mindformers_vit.engine.loop import Length, TrainLoop
 from mindformers_vit.engine.loss_scale import LossScale
 from mindformers_vit.engine.plan import Plan
+from mindformers_vit.engine.resume import resume_point, set_aside
 from mindformers_vit.engine.train_step import ClassifyForward, PretrainForward, TrainStep
-from mindformers_vit.engine.weights import find_weights, load_network, resume_point
+from mindformers_vit.engine.weights import find_weights, load_network
 from mindformers_vit.optim import schedules
 from mindformers_vit.optim.adamw import AdamW
 from mindformers_vit.optim.ema import Ema
@@ -39,8 +40,10 @@ def train(
     assert data.train is not None
     assert data.length is not None
     store = _store(plan, directory)
-    resume = resume_point(plan, store) if plan.run.resume_training else None
+    resume = resume_point(plan, store, config_text) if plan.run.resume_training else None
     network = load_network(plan, None if resume else find_weights(plan), network)
+    if resume is None:
+        set_aside(directory)
     step = _train_step(plan, network, data.length)
     evaluation = None
     if data.evaluation is not None:

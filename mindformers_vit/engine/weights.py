@@ -13,16 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from mindformers_vit.checkpoint.manifest import FILE_NAME, check_files, read_manifest
-from mindformers_vit.checkpoint.store import CONFIG, CheckpointStore, load_checkpoint
+from mindformers_vit.checkpoint.store import CONFIG, load_checkpoint
 from mindformers_vit.checkpoint.weights import FORMATS, read_weights
 from mindformers_vit.config.loader import load_yaml, parse_yaml
 from mindformers_vit.engine.plan import Plan
-from mindformers_vit.errors import CheckpointError
+from mindformers_vit.errors import CheckpointError, ConfigError
 from mindformers_vit.models.sources import find_source, looks_like_path, missing_weights
 
 logger = logging.getLogger(__name__)
-_SAVED = "checkpoint_network/rank_0"
+_SAVED = ("", "rank_0", "checkpoint_network/rank_0")
 _TRAINING = ("", "rank_0", "checkpoint/rank_0")
+_COMPUTING = frozenset({"num_attention_heads", "decoder_num_attention_heads", "layer_norm_eps"})
+_COMPUTING |= {"use_mean_pooling", "norm_pix_loss", "qkv_bias", "skip_lam"}
 _TRAIN_STATE = ("optimizer.", "ema.")
 
 
@@ -57,8 +59,10 @@ def read(given: str) -> Weights:
     """Whatever `given` means, read and checked; CheckpointError says what was looked for."""
     path = Path(given).expanduser()
     if path.is_file():
+        if path.parent.joinpath(FILE_NAME).is_file():  # the tensors of a training checkpoint
+            return _read_training(path.parent)
         beside = path.with_suffix(".yaml")
-        return Weights(read_weights(path), str(path), _settings(beside))
+        return Weights(_network_of(read_weights(path)), str(path), _settings(beside))
     if path.is_dir():
         return _read_directory(path)
     if looks_like_path(given):
@@ -70,7 +74,7 @@ def read(given: str) -> Weights:
 
 
 def _read_directory(path: Path) -> Weights:
-    for directory in (path, path / _SAVED):
+    for directory in (path / below for below in _SAVED):
         if (directory / FILE_NAME).is_file():
             return _read_training(directory)
         if any(directory.glob("*.yaml")) and any(
@@ -108,10 +112,15 @@ def newest_checkpoint(path: Path) -> Path | None:
 def _read_training(path: Path) -> Weights:
     """The network out of a training checkpoint; its moving averages where it has them."""
     tensors, _, text = load_checkpoint(path)
-    network = {n: a for n, a in tensors.items() if not n.startswith(_TRAIN_STATE)}
-    network |= {n.removeprefix("ema."): a for n, a in tensors.items() if n.startswith("ema.")}
     values = parse_yaml(text, str(path / CONFIG))
-    return Weights(network, str(path), _model_settings(values))
+    return Weights(_network_of(tensors), str(path), _model_settings(values))
+
+
+def _network_of(tensors: dict[str, Any]) -> dict[str, Any]:
+    """The network's own tensors, without the optimiser's; averages where there are any."""
+    network = {n: a for n, a in tensors.items() if not n.startswith(_TRAIN_STATE)}
+    averages = {n.removeprefix("ema."): a for n, a in tensors.items() if n.startswith("ema.")}
+    return network | averages
 
 
 def _settings(path: Path) -> Mapping[str, Any]:
@@ -150,6 +159,20 @@ def load_network(plan: Plan, weights: Weights | None, network: Any = None) -> An
     return network
 
 
+def check_settings(plan: Plan, weights: Weights) -> None:
+    """Settings that change what the same tensors compute must be those they were saved with."""
+    ours = plan.network.model_dump(mode="json")
+    names = sorted(_COMPUTING & ours.keys() & weights.settings.keys())
+    different = [
+        f"model.model_config.{name}: {ours[name]} given, but {weights.where} was saved with "
+        f"{weights.settings[name]}"
+        for name in names
+        if ours[name] != weights.settings[name]
+    ]
+    if different:
+        raise ConfigError(different)
+
+
 def _new_parts(plan: Plan) -> bool:
     """Training may start a head or a decoder anew; evaluation and prediction may not."""
     return plan.run.run_mode in ("train", "finetune")
@@ -164,20 +187,3 @@ def with_labels(plan: Plan, labels: Mapping[int, str] | Sequence[str] | None) ->
         return plan
     network = plan.network.model_copy(update={"id2label": named})
     return plan.with_network(network)
-
-
-def resume_point(plan: Plan, store: CheckpointStore) -> tuple[Any, Any, str]:
-    """Tensors, state and place of the checkpoint to go on from: the one given, else the newest."""
-    given = plan.run.load_checkpoint
-    if given:
-        path = Path(given).expanduser()
-        found = path if (path / FILE_NAME).is_file() else newest_checkpoint(path)
-    else:
-        newest = store.latest_valid()
-        found = newest.path if newest else None
-    if found is None:
-        raise CheckpointError(
-            f"resume_training: no valid training checkpoint in '{given or store.root}'"
-        )
-    tensors, state, _ = load_checkpoint(found)
-    return tensors, state, str(found)

@@ -1,5 +1,6 @@
 """Folders and label files, the good ones and each of the bad ones."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -125,3 +126,28 @@ def test_label_file_missing_empty_and_ambiguous(flat, tmp_path):
     lines = [f"ILSVRC2012_val_{number:08d}.JPEG 0" for number in (1, 2, 3)]
     with pytest.raises(DataError, match=r"00002\.bmp' and '.*00002\.png' differ only in ending"):
         open_source(flat, labels(tmp_path, *lines))
+
+
+def test_loops_of_links_end_and_count_each_image_once(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.jpg").write_bytes(b"")
+    (tmp_path / "a" / "to_b").symlink_to(tmp_path / "b")
+    (tmp_path / "b" / "up").symlink_to(tmp_path)
+    source = open_source(tmp_path, labelled=False)
+    assert sorted(Path(p).name for p in source.paths) == ["a.jpg", "b.jpg"]
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.jpg").write_bytes(b"")
+    real = os.scandir
+
+    def scandir(path):
+        if Path(path).name == "a":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(DataError, match="a: the folder cannot be read: Permission denied"):
+        open_source(tmp_path, labelled=False)

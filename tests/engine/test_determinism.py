@@ -61,6 +61,23 @@ def test_the_first_step_depends_on_the_seed_and_training_learns(train, kind):
         assert first[-1]["loss"] < first[0]["loss"]
 
 
+def test_the_seed_is_that_of_the_weights_and_that_of_the_data(train):
+    """One update with the rate 0, as a warm-up begins."""
+    one = "--runner_config.max_steps=1"
+    first = train("first", one)
+    assert trained(first)[0]["optimizer.step"] == 1 and metrics(first)[0]["lr"] == 0
+    tensors, other = (trained(run)[0] for run in (first, train("second", one, "--seed", "1")))
+    weight = "blocks.0.attn.qkv.weight"
+    assert tensors[weight].tobytes() != other[weight].tobytes()
+    # from the same weights, other images or masks
+    start = (one, "--load_checkpoint", str(first))
+    third, fourth = train("third", *start), train("fourth", *start, "--seed", "1")
+    assert trained(third)[0][weight].tobytes() == trained(fourth)[0][weight].tobytes()
+    assert trained(third)[0][weight].tobytes() == tensors[weight].tobytes()
+    assert metrics(third) == metrics(first)
+    assert metrics(third)[0]["loss"] != metrics(fourth)[0]["loss"]
+
+
 def test_a_process_of_its_own_does_the_same(train, train_dir, tmp_path):
     """`python run_mindformer.py`, with two loader workers, from another working directory."""
     here = train("here")

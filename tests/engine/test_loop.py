@@ -109,7 +109,7 @@ def test_steps_batches_rates_and_hooks():
     (state,) = loop._store.saved
     assert state == {
         "epoch": 2, "step": 3, "global_step": 6, "steps_per_epoch": 3, "epochs": 2,
-        "batch_size": 4, "accumulation": 2, "best": None,
+        "batch_size": 4, "accumulation": 2, "images": 0, "best": None,
     }  # fmt: skip
 
 

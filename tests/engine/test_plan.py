@@ -88,6 +88,9 @@ def test_all_problems_come_together():
         (VIT, {"optimizer__eps": float("nan")}, "optimizer.eps"),
         (MAE, {"train_dataset__mask_policy": {"mask_ratio": 0.5}}, "mask_policy.mask_ratio: 0.5"),
         (MAE, {"model__model_config__mask_ratio": 0.999}, "at least one must be visible"),
+        (VIT, {"model__model_config__num_channels": 1}, "64 x 64 pixels with 3 channels, but the"),
+        (MAE, {"model__model_config__image_size": 32}, "takes 32 x 32 pixels with 3 channels"),
+        (VIT_BASE, {"train_dataset__label_smoothing": 0.1}, "mixup_op has a label_smoothing"),
         (VIT_BASE, {"runner_config__batch_size": 31}, "so it must be even, given 31"),
     ],
 )
@@ -105,3 +108,9 @@ def test_a_section_that_is_missing():
     del values["model"]
     with pytest.raises(ConfigError, match="model: missing"):
         make_plan(values)
+
+
+def test_the_mask_ratio_of_a_prediction_is_the_networks():
+    values = set_dotted(load_yaml(MAE), "predict.mask_ratio", 0.9)
+    assert make_plan(values).network.mask_ratio == 0.75
+    assert make_plan(set_dotted(values, "run_mode", "predict")).network.mask_ratio == 0.9

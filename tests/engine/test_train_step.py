@@ -84,6 +84,20 @@ def test_pynative_equals_graph_with_everything_on():
         np.testing.assert_allclose(eager_tensors[name], value, rtol=0, atol=1e-5, err_msg=name)
 
 
+def test_accumulated_batches_are_one_large_batch():
+    step = build(lab.VIT)
+    two = batches("vit")
+    result = step(two, 1e-4)
+    large = set_dotted(lab.VIT, "runner_config", {"batch_size": 8})
+    whole = build(set_dotted(large, "context.mode", 1))  # PyNative: nothing to compile
+    expected = whole([{key: np.concatenate([b[key] for b in two]) for key in two[0]}], 1e-4)
+    assert result == pytest.approx(expected, rel=1e-5)
+    assert (result["images"], step.accumulation, whole.accumulation) == (8, 2, 1)
+    tensors = step.tensors()
+    for name, value in whole.tensors().items():
+        np.testing.assert_allclose(tensors[name], value, rtol=0, atol=1e-5, err_msg=name)
+
+
 # ---- what is not finite
 
 

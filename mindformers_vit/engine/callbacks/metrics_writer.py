@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field, PrivateAttr
@@ -24,7 +25,9 @@ class MetricsWriter(Callback):
     _board: Any = PrivateAttr(None)
 
     def on_train_begin(self, loop: TrainLoop) -> None:
-        self._file = (loop.output_dir / "metrics.jsonl").open("a", encoding="utf-8", buffering=1)
+        path = loop.output_dir / "metrics.jsonl"
+        _drop_after(path, loop.global_step)
+        self._file = path.open("a", encoding="utf-8", buffering=1)
         if self.tensorboard:
             from tensorboardX import SummaryWriter
 
@@ -59,6 +62,20 @@ class MetricsWriter(Callback):
         if self._board is not None:
             for name, value in values.items():
                 self._board.add_scalar(name.replace(" ", "_"), float(value), loop.global_step)
+
+
+def _drop_after(path: Path, step: int) -> None:
+    """Forget the steps that a resumed run takes again, and a line cut by a kill."""
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line)
+        except (ValueError, KeyError, TypeError):
+            continue
+    path.write_text("".join(kept), encoding="utf-8")
 
 
 @callbacks.register("ObsMonitor")

@@ -1,0 +1,105 @@
+"""What a run says and writes: MindFormers' log line, the progress bar, numbers for programs."""
+
+import io
+import json
+import logging
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from mindformers_vit.engine.callbacks.loss_monitor import LossMonitor, format_lines
+from mindformers_vit.engine.callbacks.metrics_writer import MetricsWriter
+from mindformers_vit.engine.loop import StepRecord
+
+pytestmark = pytest.mark.fast
+
+
+def loop_at(step: int, output_dir=None, **changes):
+    record = {
+        "loss": 1.0125, "lr": 1.2e-07, "seconds": 0.25, "images": 64, "finite": True,
+        "loss_scale": 1024.0, "grad_norm": 2.5,
+    }  # fmt: skip
+    return SimpleNamespace(
+        record=StepRecord(**record | changes), epoch=1 + (step - 1) // 4, epochs=10,
+        step=1 + (step - 1) % 4, steps_per_epoch=4, global_step=step, total_steps=40,
+        output_dir=output_dir, metrics={"Top1 Accuracy": 0.5}, seconds_left=lambda: 90061.0,
+    )  # fmt: skip
+
+
+def test_the_log_line_is_mindformers():
+    first, second = format_lines(loop_at(6))
+    assert first == (
+        "{ Epoch:[ 2/10], step:[2/4], loss: 1.012500, per_step_time: 250ms, lr: 1.2e-07, "
+        "overflow cond: False, loss_scale: 1024.0 }"
+    )
+    assert second == f"   15.0% |{'█' * 8}{' ' * 42}| 256.00 samples/s/p  1 d 01:01:01 }}"
+    assert "overflow cond: True" in format_lines(loop_at(6, finite=False))[0]
+
+
+@pytest.mark.parametrize(("every", "steps"), [(1, [1, 2, 3, 4, 5]), (3, [3, 4]), (10, [4])])
+def test_it_speaks_every_so_many_steps_and_at_the_end_of_an_epoch(every, steps, caplog):
+    caplog.set_level(logging.INFO, "mindformers_vit")
+    monitor = LossMonitor(per_print_times=every)
+    monitor.on_train_begin(loop_at(1))
+    for step in range(1, 6):
+        monitor.on_step_end(loop_at(step))
+    monitor.on_train_end(loop_at(5))
+    lines = [line for line in caplog.messages if line.startswith("{ Epoch")]
+    assert lines == [format_lines(loop_at(step))[0] for step in steps]
+
+
+def test_a_terminal_gets_a_bar_that_starts_where_a_resumed_run_does(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monitor = LossMonitor(per_print_times=100)
+    monitor.on_train_begin(loop_at(20))
+    monitor.on_step_end(loop_at(21))
+    monitor.on_train_end(loop_at(21))
+    shown = sys.stderr.getvalue()
+    assert "20/40" in shown and "21/40" in shown and "loss=1.0125" in shown
+
+
+def test_numbers_for_programs(tmp_path):
+    for begin, steps in ((0, (1, 2, 3)), (2, (3,))):  # the second run resumes after step 2
+        writer = MetricsWriter()
+        writer.on_train_begin(loop_at(begin, tmp_path))
+        for step in steps:
+            writer.on_step_end(loop_at(step, tmp_path, loss=float("nan") if step == 2 else 0.5))
+        writer.on_evaluate_end(loop_at(steps[-1], tmp_path))
+        writer.on_train_end(loop_at(steps[-1], tmp_path))
+    text = (tmp_path / "metrics.jsonl").read_text()
+    lines = [json.loads(line, parse_constant=pytest.fail) for line in text.splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 3]  # each update once
+    assert lines[0] == {
+        "step": 1, "epoch": 1, "loss": 0.5, "lr": 1.2e-07, "grad_norm": 2.5, "finite": True,
+        "loss_scale": 1024.0, "images_per_second": 256.0,
+    }  # fmt: skip
+    assert lines[1]["loss"] is None
+    assert lines[3] == {"step": 3, "epoch": 1, "Top1 Accuracy": 0.5}
+    events = list((tmp_path / "summary" / "rank_0").glob("events.out.tfevents.*"))
+    assert events and all(path.stat().st_size > 100 for path in events)
+
+
+def test_a_line_that_a_kill_cut_is_forgotten(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2, "lo')
+    writer = MetricsWriter(tensorboard=False)
+    writer.on_train_begin(loop_at(2, tmp_path))
+    writer.on_step_end(loop_at(3, tmp_path))
+    writer.on_train_end(loop_at(3, tmp_path))
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 3]
+
+
+def test_every_so_many_steps(tmp_path):
+    writer = MetricsWriter(every_steps=2, tensorboard=False)
+    writer.on_train_begin(loop_at(1, tmp_path))
+    for step in range(1, 6):
+        writer.on_step_end(loop_at(step, tmp_path))
+    writer.on_train_end(loop_at(5, tmp_path))
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [2, 4]
+    assert not (tmp_path / "summary").exists()
