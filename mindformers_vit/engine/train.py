@@ -115,12 +115,13 @@ def _train_step(plan: Plan, network: Any, length: Length) -> TrainStep:
     betas = (run.optimizer.beta1, run.optimizer.beta2)
     wrapper = run.runner_wrapper
     dtype = compat.resolve_dtype(plan.network.compute_dtype, compat.device())
+    followed = [*params, *network.moving_statistics()]
     return TrainStep(
         forward,
         AdamW(params, rules, betas=betas, eps=run.optimizer.eps),
         accumulation=length.accumulation,
         max_grad_norm=wrapper.max_grad_norm if wrapper.use_clip_grad else None,
-        ema=Ema(params, run.ema.decay) if run.ema is not None else None,
+        ema=Ema(followed, run.ema.decay) if run.ema is not None else None,
         loss_scale=LossScale(wrapper.scale_sense) if dtype == "float16" else None,
     )
 

@@ -62,6 +62,16 @@ def norm_rows(name: str) -> list[Row]:
     return [Row(f"{name}.weight", f"{name}.gamma"), Row(f"{name}.bias", f"{name}.beta")]
 
 
+def batch_norm_rows(name: str) -> list[Row]:
+    """A BatchNorm: its moving statistics come along, its count of batches does not."""
+    return [
+        *norm_rows(name),
+        Row(f"{name}.running_mean", f"{name}.moving_mean"),
+        Row(f"{name}.running_var", f"{name}.moving_variance"),
+        Row(f"{name}.num_batches_tracked", None),
+    ]
+
+
 def block_rows(name: str) -> list[Row]:
     """A transformer block, `name` containing `{i}`."""
     rows = norm_rows(f"{name}.norm1") + norm_rows(f"{name}.norm2")
