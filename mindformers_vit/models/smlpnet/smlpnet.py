@@ -176,9 +176,7 @@ class SMLPNetForImageClassification(PreTrainedModel):
             width, grid = config.stage_widths[stage], config.stage_grids[stage]
             norm = LayerNorm(width, eps=config.layer_norm_eps)
             mlp = ChannelMlp(width, config.mlp_ratio * width, config.compute_dtype)
-            token_mix.append(
-                nn.CellList([LocalMix(width, config), SparseMix(width, grid, config)])
-            )
+            token_mix.append(nn.CellList([LocalMix(width, config), SparseMix(width, grid, config)]))
             channel_mix.append(nn.CellList([nn.Identity(), norm, mlp]))
         self.token_mix, self.channel_mix = nn.CellList(token_mix), nn.CellList(channel_mix)
         rates = drop_path_rates(config.drop_path_rate, self.num_layers)
