@@ -63,13 +63,10 @@ def norm_rows(name: str) -> list[Row]:
 
 
 def batch_norm_rows(name: str) -> list[Row]:
-    """A BatchNorm: its moving statistics come along, its count of batches does not."""
-    return [
-        *norm_rows(name),
-        Row(f"{name}.running_mean", f"{name}.moving_mean"),
-        Row(f"{name}.running_var", f"{name}.moving_variance"),
-        Row(f"{name}.num_batches_tracked", None),
-    ]
+    """A BatchNorm and its moving statistics; the count of batches is dropped."""
+    renamed = {"running_mean": "moving_mean", "running_var": "moving_variance"}
+    moving = [Row(f"{name}.{theirs}", f"{name}.{ours}") for theirs, ours in renamed.items()]
+    return [*norm_rows(name), *moving, Row(f"{name}.num_batches_tracked", None)]
 
 
 def block_rows(name: str) -> list[Row]:
@@ -114,16 +111,14 @@ def to_ours(
     arrays: Mapping[str, Array], layouts: Sequence[Layout], where: str
 ) -> tuple[dict[str, Array], Layout]:
     """The arrays under our names, and the layout that fitted."""
-    attempts = [_attempt(arrays, layout, reverse=False) for layout in layouts]
-    return _best(attempts, layouts, where)
+    return _best([_attempt(arrays, layout, reverse=False) for layout in layouts], layouts, where)
 
 
 def to_theirs(
     arrays: Mapping[str, Array], layouts: Sequence[Layout], where: str
 ) -> tuple[dict[str, Array], Layout]:
     """The arrays under their names, and the layout that fitted."""
-    attempts = [_attempt(arrays, layout, reverse=True) for layout in layouts]
-    return _best(attempts, layouts, where)
+    return _best([_attempt(arrays, layout, reverse=True) for layout in layouts], layouts, where)
 
 
 def _attempt(
