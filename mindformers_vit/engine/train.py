@@ -69,6 +69,8 @@ def train(
 def learning_rate(plan: Plan, length: Length) -> Callable[[int], float]:
     """The schedule: step (from 0) -> learning rate."""
     settings = plan.run.lr_schedule
+    if settings.type == "cosine_by_epoch":
+        return _by_epoch(plan, length)
     warmup = settings.warmup_steps
     if warmup is None:
         warmup = round((settings.warmup_epochs or 0) * length.steps_per_epoch)
@@ -83,6 +85,20 @@ def learning_rate(plan: Plan, length: Length) -> Callable[[int], float]:
     kind = schedules.cosine if settings.type == "cosine" else schedules.linear
     # a MindFormers yaml may warm up for longer than it runs; see engine/plan.py
     return partial(kind, total_steps=max(total, warmup), lr_end=settings.lr_end, **common)
+
+
+def _by_epoch(plan: Plan, length: Length) -> Callable[[int], float]:
+    settings = plan.run.lr_schedule
+    return partial(
+        schedules.cosine_by_epoch,
+        learning_rate=build.peak_lr(plan),
+        steps_per_epoch=length.steps_per_epoch,
+        epochs=length.epochs,
+        warmup_epochs=settings.warmup_epochs or 0,
+        cooldown_epochs=settings.cooldown_epochs,
+        warmup_lr_init=settings.warmup_lr_init,
+        lr_end=settings.lr_end,
+    )
 
 
 def _store(plan: Plan, directory: Path) -> CheckpointStore:
