@@ -235,8 +235,8 @@ def _warmup(run: RunConfig) -> list[str]:
     cooldown = run.lr_schedule.cooldown_epochs
     if cooldown and epochs - cooldown <= (warmup or 0):
         return [
-            f"lr_schedule.cooldown_epochs: {cooldown} given with warmup_epochs {warmup or 0:g}, but "
-            f"the run has {epochs} epochs (runner_config.epochs): none is left between"
+            f"lr_schedule.cooldown_epochs: {cooldown} given with warmup_epochs {warmup or 0:g}, "
+            f"but the run has {epochs} epochs (runner_config.epochs): none is left between"
         ]
     if warmup is None or warmup < epochs or run.run_mode not in ("train", "finetune"):
         return []

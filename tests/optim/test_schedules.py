@@ -70,7 +70,7 @@ def test_scaled_lr():
 
 
 def test_cosine_by_epoch():
-    """Numbers of timm's CosineLRScheduler(t_initial=8, warmup_t=2, warmup_lr_init=.1, lr_min=.2)."""
+    """By the formula of timm's scheduler: t_initial 8, warmup_t 2, warmup_lr_init .1, lr_min .2."""
 
     def lr(epoch, place=0):
         return cosine_by_epoch(
