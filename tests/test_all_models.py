@@ -83,13 +83,14 @@ def make_batch(family, config):
     return batch | {"target": np.eye(config.num_labels, dtype=np.float32)[:4]}
 
 
-def test_a_train_step_moves_every_trainable_parameter(trained):
+def test_a_train_step_moves_every_trainable_parameter_and_statistic(trained):
     _, network, before, _, results = trained
     after = network.state_arrays()
+    statistics = {p.name for p in network.moving_statistics()}
     assert results[-1]["loss"] < results[0]["loss"]
     for param in network.get_parameters():
         same = np.array_equal(before[param.name], after[param.name])
-        assert same != param.requires_grad, param.name
+        assert same != (param.requires_grad or param.name in statistics), param.name
 
 
 def test_saved_and_loaded_it_computes_the_same(trained, tmp_path):

@@ -68,6 +68,8 @@ def train(
 def learning_rate(plan: Plan, length: Length) -> Callable[[int], float]:
     """The schedule: step (from 0) -> learning rate."""
     settings = plan.run.lr_schedule
+    if settings.type == "cosine_by_epoch":
+        return _by_epoch(plan, length)
     warmup = settings.warmup_steps
     if warmup is None:
         warmup = round((settings.warmup_epochs or 0) * length.steps_per_epoch)
@@ -82,6 +84,20 @@ def learning_rate(plan: Plan, length: Length) -> Callable[[int], float]:
     kind = schedules.cosine if settings.type == "cosine" else schedules.linear
     # a MindFormers yaml may warm up for longer than it runs; see engine/plan.py
     return partial(kind, total_steps=max(total, warmup), lr_end=settings.lr_end, **common)
+
+
+def _by_epoch(plan: Plan, length: Length) -> Callable[[int], float]:
+    settings = plan.run.lr_schedule
+    return partial(
+        schedules.cosine_by_epoch,
+        learning_rate=build.peak_lr(plan),
+        steps_per_epoch=length.steps_per_epoch,
+        epochs=length.epochs,
+        warmup_epochs=settings.warmup_epochs or 0,
+        cooldown_epochs=settings.cooldown_epochs,
+        warmup_lr_init=settings.warmup_lr_init,
+        lr_end=settings.lr_end,
+    )
 
 
 def _store(plan: Plan, directory: Path) -> CheckpointStore:
@@ -114,12 +130,13 @@ def _train_step(plan: Plan, network: Any, length: Length) -> TrainStep:
     betas = (run.optimizer.beta1, run.optimizer.beta2)
     wrapper = run.runner_wrapper
     dtype = compat.resolve_dtype(plan.network.compute_dtype, compat.device())
+    followed = [*params, *network.moving_statistics()]
     return TrainStep(
         forward,
         AdamW(params, rules, betas=betas, eps=run.optimizer.eps),
         accumulation=length.accumulation,
         max_grad_norm=wrapper.max_grad_norm if wrapper.use_clip_grad else None,
-        ema=Ema(params, run.ema.decay) if run.ema is not None else None,
+        ema=Ema(followed, run.ema.decay) if run.ema is not None else None,
         loss_scale=LossScale(wrapper.scale_sense) if dtype == "float16" else None,
     )
 

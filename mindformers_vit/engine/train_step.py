@@ -158,7 +158,10 @@ def _gradient_function(forward: nn.Cell, *, scaled: bool) -> Any:
 
 
 def _update_function(optimizer: AdamW, ema: Ema | None, max_grad_norm: float | None) -> Any:
-    """(grads, lr) -> norm, finite; where the norm is not finite nothing at all is changed."""
+    """(grads, lr) -> norm, finite; where the norm is not finite nothing at all is changed.
+
+    (Batch norm's moving statistics have moved before, in the forward pass, as in PyTorch.)
+    """
 
     def update(grads, lr):
         norm = global_norm(grads)

@@ -62,6 +62,13 @@ def norm_rows(name: str) -> list[Row]:
     return [Row(f"{name}.weight", f"{name}.gamma"), Row(f"{name}.bias", f"{name}.beta")]
 
 
+def batch_norm_rows(name: str) -> list[Row]:
+    """A BatchNorm and its moving statistics; the count of batches is dropped."""
+    renamed = {"running_mean": "moving_mean", "running_var": "moving_variance"}
+    moving = [Row(f"{name}.{theirs}", f"{name}.{ours}") for theirs, ours in renamed.items()]
+    return [*norm_rows(name), *moving, Row(f"{name}.num_batches_tracked", None)]
+
+
 def block_rows(name: str) -> list[Row]:
     """A transformer block, `name` containing `{i}`."""
     rows = norm_rows(f"{name}.norm1") + norm_rows(f"{name}.norm2")
@@ -104,16 +111,14 @@ def to_ours(
     arrays: Mapping[str, Array], layouts: Sequence[Layout], where: str
 ) -> tuple[dict[str, Array], Layout]:
     """The arrays under our names, and the layout that fitted."""
-    attempts = [_attempt(arrays, layout, reverse=False) for layout in layouts]
-    return _best(attempts, layouts, where)
+    return _best([_attempt(arrays, layout, reverse=False) for layout in layouts], layouts, where)
 
 
 def to_theirs(
     arrays: Mapping[str, Array], layouts: Sequence[Layout], where: str
 ) -> tuple[dict[str, Array], Layout]:
     """The arrays under their names, and the layout that fitted."""
-    attempts = [_attempt(arrays, layout, reverse=True) for layout in layouts]
-    return _best(attempts, layouts, where)
+    return _best([_attempt(arrays, layout, reverse=True) for layout in layouts], layouts, where)
 
 
 def _attempt(

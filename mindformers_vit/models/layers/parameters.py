@@ -129,6 +129,15 @@ def norm(name: str, width: int) -> ParamSpecs:
     }
 
 
+def batch_norm(name: str, width: int) -> ParamSpecs:
+    """A `norm` with its moving statistics: those of N(0, 1) at first, changed without gradients."""
+    return {
+        **norm(name, width),
+        f"{name}.moving_mean": ParamSpec((width,), zeros, trainable=False),
+        f"{name}.moving_variance": ParamSpec((width,), ones, trainable=False),
+    }
+
+
 def block(name: str, width: int, hidden: int, *, weight: Init, qkv_bias: bool) -> ParamSpecs:
     """A pre-norm transformer block of `width` with an MLP of `hidden`."""
     return {
