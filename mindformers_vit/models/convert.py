@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from mindformers_vit.models.layers.parameters import Shape
 Array = np.ndarray[Any, Any]
 Shapes = dict[str, Shape]
 
+_WEIGHT_KEYS = ("model", "module")  # where files of a training run keep the network
 _HOLE = re.compile(r"\\\{(\w+)\\\}")
 
 
@@ -40,11 +41,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Layout:
-    """One way in which files name their tensors."""
+    """One way in which files name their tensors.
+
+    `constants` are tensors of theirs that our settings give, name -> array, so we do not keep them:
+    a file's must be equal, and reversed they are made again. Rows with `ours` None name them.
+    """
 
     name: str
     rows: Sequence[Row]
     expected: Callable[[Shapes], Shapes]  # our shapes as found -> all the shapes there must be
+    constants: Callable[[Shapes], dict[str, Array]] = field(default=lambda shapes: {})
 
 
 def same(*names: str) -> list[Row]:
@@ -80,7 +86,7 @@ def convert_weight(
     """Convert a PyTorch file to ours, or ours to a PyTorch file if `reversed`.
 
     Args:
-        torch_path: `.pth` and the like, a dict of tensors or one under the key "model".
+        torch_path: `.pth` and the like, a dict of tensors or one under "model" or "module".
         mindspore_path: `.ckpt` or `.safetensors`.
         layouts: the layouts to try, in order.
 
@@ -132,7 +138,21 @@ def _attempt(
             shapes[name if reverse else found] = array.shape
     if not problems:
         problems = _shape_problems(shapes, layout)
+    if not problems:
+        constants = layout.constants(shapes)
+        if reverse:
+            renamed |= constants
+        else:
+            problems = _constant_problems(arrays, constants)
     return renamed, problems
+
+
+def _constant_problems(arrays: Mapping[str, Array], constants: Mapping[str, Array]) -> list[str]:
+    return [
+        f"  ~ {name}: not the constant that it must be"
+        for name, constant in constants.items()
+        if name in arrays and not np.array_equal(arrays[name], constant)
+    ]
 
 
 def _shape_problems(shapes: Shapes, layout: Layout) -> list[str]:
@@ -200,12 +220,14 @@ def read_torch(path: str | Path) -> dict[str, Array]:
     except Exception as error:  # pickle raises nearly anything on a damaged file
         reason = str(error).strip().splitlines()[0]
         raise CheckpointError(f"'{path}' cannot be read as a PyTorch file: {reason}") from error
-    tensors = loaded.get("model", loaded) if isinstance(loaded, Mapping) else loaded
+    tensors = loaded
+    if isinstance(loaded, Mapping):
+        tensors = next((loaded[key] for key in _WEIGHT_KEYS if key in loaded), loaded)
     if not isinstance(tensors, Mapping) or not all(
         isinstance(value, torch.Tensor) for value in tensors.values()
     ):
         raise CheckpointError(
-            f"'{path}' holds no dictionary of tensors, neither at its top nor under 'model'"
+            f"'{path}' holds no dictionary of tensors, neither at its top nor under 'model' or 'module'"
         )
     return {str(name): value.detach().float().numpy() for name, value in tensors.items()}
 
