@@ -227,7 +227,8 @@ def read_torch(path: str | Path) -> dict[str, Array]:
         isinstance(value, torch.Tensor) for value in tensors.values()
     ):
         raise CheckpointError(
-            f"'{path}' holds no dictionary of tensors, neither at its top nor under 'model' or 'module'"
+            f"'{path}' holds no dictionary of tensors, neither at its top nor under "
+            f"{' or '.join(map(repr, _WEIGHT_KEYS))}"
         )
     return {str(name): value.detach().float().numpy() for name, value in tensors.items()}
 

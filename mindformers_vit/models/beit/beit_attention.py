@@ -1,4 +1,4 @@
-"""BEiT's self-attention: q and v have a bias, k has none; a learned bias for each relative position.
+"""BEiT's self-attention: a bias of q and v, none of k, and one for each relative position.
 
 Bao et al. 2022, arXiv 2106.08254, following Swin (arXiv 2103.14030) in the bias table.
 

@@ -1,7 +1,8 @@
 """BEiT weights from PyTorch and back.
 
     python mindformers_vit/models/beit/convert_weight.py \
-        --torch_path beit_base_patch16_224_pt22k_ft22kto1k.pth --mindspore_path beit_base_p16_224.ckpt
+        --torch_path beit_base_patch16_224_pt22k_ft22kto1k.pth \
+        --mindspore_path beit_base_p16_224.ckpt
 
 Reads the files of https://github.com/microsoft/unilm (beit and beit2, MIT licence) and timm's,
 which have the same names: fine-tuned, with one table a block or one for all blocks, and pretrained
