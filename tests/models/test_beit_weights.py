@@ -183,32 +183,34 @@ def test_finetuning_from_pretraining(load):
     assert (report.new, report.unused) == (new[2:], ())
 
 
-def test_gradients_are_those_of_plain_operators(load):
+def test_gradients_are_those_of_plain_operators():
     """The hand-written gradients (bias of positions, layer scale) against MindSpore's own."""
     import mindspore as ms
-    from mindspore import ops
 
     from mindformers_vit.models.beit.beit_attention import BiasedDotProduct, CpuBiasedDotProduct
     from mindformers_vit.models.layers.layer_scale import ScaleChannels
+    from tests.models.test_layers import gradients, normal
 
-    rng = np.random.default_rng(0)
+    class First(ms.nn.Cell):
+        def __init__(self, core):
+            super().__init__()
+            self.core = core
 
-    def tensors(*shapes):
-        return [ms.Tensor(rng.normal(size=shape).astype(np.float32)) for shape in shapes]
+        def construct(self, q, k, v, bias):
+            return self.core(q, k, v, bias)[0]
 
-    def compare(mine, plain, inputs):
-        weight = tensors(plain(*inputs).shape)[0]
-        grads = [
-            ms.grad(lambda *x, f=f: (f(*x) * weight).sum(), tuple(range(len(inputs))))(*inputs)
-            for f in (mine, plain)
-        ]
-        for first, second in zip(*grads, strict=True):
-            np.testing.assert_allclose(first.asnumpy(), second.asnumpy(), atol=1e-5)
-
-    cpu, plain = CpuBiasedDotProduct(), BiasedDotProduct()
-    inputs = tensors(*[(2, 3, 5, 4)] * 3, (3, 5, 5))
-    compare(lambda *x: cpu(*x)[0], lambda *x: plain(*x)[0], inputs)
-    compare(ScaleChannels(), ops.mul, tensors((6, 4), (4,)))
+    inputs = [*(normal(2, 3, 5, 4) for _ in range(3)), normal(3, 5, 5)]
+    weight = ms.Tensor(normal(2, 3, 5, 4))
+    mine, plain = (
+        gradients(First(core), inputs, weight)[0]
+        for core in (CpuBiasedDotProduct(), BiasedDotProduct())
+    )
+    for first, second in zip(mine, plain, strict=True):
+        np.testing.assert_allclose(first, second, atol=1e-5)
+    x, gamma, weight = normal(6, 4), normal(4), normal(6, 4)
+    dx, dgamma = gradients(ScaleChannels(), [x, gamma], ms.Tensor(weight))[0]
+    np.testing.assert_allclose(dx, weight * gamma, atol=1e-6)
+    np.testing.assert_allclose(dgamma, (weight * x).sum(0), atol=1e-5)
 
 
 def test_drop_path_and_contract_of_timm(load):
