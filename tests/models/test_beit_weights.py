@@ -21,6 +21,7 @@ TINY = {
     "num_labels": 10,
 }
 SHARED = {"use_relative_position_bias": False, "use_shared_relative_position_bias": True}
+INDEX_0 = "blocks.0.attn.relative_position_index"
 TABLES = (block_table(0), block_table(1))
 
 # ---- conversion
@@ -44,7 +45,6 @@ def torch_files(tmp_path_factory):
     headless = {k: v for k, v in shared.items() if not k.startswith(("head.", "fc_norm."))}
     norm = {f"norm.{x}": torch.ones(48) for x in ("weight", "bias")}
     lm_head = {"lm_head.weight": torch.ones(64, 48), "lm_head.bias": torch.ones(64)}
-    index = "blocks.0.attn.relative_position_index"
     return {
         "module": make("module", own, "module"),
         "raw": make("raw", own),
@@ -54,7 +54,7 @@ def torch_files(tmp_path_factory):
             {**headless, **norm, **lm_head, "mask_token": torch.ones(1, 1, 48)},
             "model",
         ),
-        "wrong_index": make("wrong_index", own | {index: own[index].T.clone()}),
+        "wrong_index": make("wrong_index", own | {INDEX_0: own[INDEX_0].T.clone()}),
         "extra": make("extra", own | {"blocks.0.attn.k_bias": torch.ones(48)}),
     }
 

@@ -69,8 +69,6 @@ def resize_table(table: Array, grid: Grid) -> Array:
     Raises:
         CheckpointError: the old grid is not square, or has less than 3x3 patches.
     """
-    from scipy.interpolate import make_interp_spline
-
     side = square_grid(table.shape[0])
     if side < 3:
         raise CheckpointError(
@@ -80,12 +78,18 @@ def resize_table(table: Array, grid: Grid) -> Array:
     old = 2 * side - 1
     patches = table[:-EXTRA_ROWS].astype(np.float64).reshape(old, old, -1)  # (2h-1, 2w-1, heads)
     for axis in (0, 1):
-        farthest = grid[axis] - 1
-        offsets = _geometric_offsets(side - 1, farthest)  # (2h-1,)
-        wanted = np.clip(np.arange(-farthest, farthest + 1), offsets[0], offsets[-1])
-        patches = make_interp_spline(offsets, patches, axis=axis)(wanted)
+        patches = _resize_axis(patches, axis, side - 1, grid[axis] - 1)
     flat = patches.reshape(-1, table.shape[1]).astype(table.dtype)
     return np.concatenate([flat, table[-EXTRA_ROWS:]])  # (n_new, heads)
+
+
+def _resize_axis(patches: Array, axis: int, old: int, new: int) -> Array:
+    """The axis of offsets -old..old becomes one of -new..new."""
+    from scipy.interpolate import make_interp_spline
+
+    offsets = _geometric_offsets(old, new)  # (2·old + 1,)
+    wanted = np.clip(np.arange(-new, new + 1), offsets[0], offsets[-1])  # (2·new + 1,)
+    return make_interp_spline(offsets, patches, axis=axis)(wanted)
 
 
 def _geometric_offsets(old: int, new: int) -> Array:
