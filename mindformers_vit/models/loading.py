@@ -22,3 +22,4 @@ class LoadingRules:
     allow_unused: tuple[str, ...] = ()  # patterns of the file's names
     resize: Mapping[str, Resize] = field(default_factory=dict)
     new_values: Mapping[str, Init] = field(default_factory=dict)  # name -> instead of its own
+    copies: Mapping[str, str] = field(default_factory=dict)  # network's name <- the file's

@@ -44,6 +44,15 @@ def ones(rng: np.random.Generator, shape: Shape) -> Array:
     return np.ones(shape, np.float32)
 
 
+def constant(value: float) -> Init:
+    """All `value`."""
+
+    def draw(rng: np.random.Generator, shape: Shape) -> Array:
+        return np.full(shape, value, np.float32)
+
+    return draw
+
+
 def normal(std: float) -> Init:
     """N(0, std²). This is also timm's `trunc_normal_(std)`, whose bounds are the absolute ±2."""
 

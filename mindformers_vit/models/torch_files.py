@@ -1,0 +1,63 @@
+"""PyTorch weight files: read without executing anything in them, written at once. No MindSpore."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mindformers_vit.checkpoint import files
+from mindformers_vit.errors import CheckpointError
+
+Array = np.ndarray[Any, Any]
+
+_WEIGHT_KEYS = ("model", "module")  # where files of a training run keep the network
+
+
+def read_torch(path: str | Path) -> dict[str, Array]:
+    """The tensors of a PyTorch file as float32 arrays; nothing in it is executed.
+
+    Raises:
+        CheckpointError: torch is missing, or the file is missing, damaged or something else.
+    """
+    torch, path = _torch(), Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"'{path}': no such file")
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):  # in files of a training run
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # pickle raises nearly anything on a damaged file
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(f"'{path}' cannot be read as a PyTorch file: {reason}") from error
+    tensors = loaded
+    if isinstance(loaded, Mapping):
+        tensors = next((loaded[key] for key in _WEIGHT_KEYS if key in loaded), loaded)
+    if not isinstance(tensors, Mapping) or not all(
+        isinstance(value, torch.Tensor) for value in tensors.values()
+    ):
+        raise CheckpointError(
+            f"'{path}' holds no dictionary of tensors, neither at its top nor under "
+            f"{' or '.join(map(repr, _WEIGHT_KEYS))}"
+        )
+    return {str(name): value.detach().float().numpy() for name, value in tensors.items()}
+
+
+def write_torch(path: str | Path, arrays: Mapping[str, Array]) -> None:
+    """Write `{"model": {name: tensor}}`; the old file is replaced at once or not at all."""
+    torch = _torch()
+    tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+    with files.replacing(Path(path)) as temporary:
+        torch.save({"model": tensors}, temporary)
+
+
+def _torch() -> Any:
+    try:
+        import torch
+    except ImportError as error:
+        raise CheckpointError(
+            "converting needs PyTorch: pip install 'mindformers_vit[convert]'"
+        ) from error
+    return torch
