@@ -17,7 +17,7 @@ from mindformers_vit.engine.evaluator import evaluate
 from mindformers_vit.engine.loop import Length, TrainLoop
 from mindformers_vit.engine.loss_scale import LossScale
 from mindformers_vit.engine.plan import Plan
-from mindformers_vit.engine.train_step import ClassifyForward, PretrainForward, TrainStep
+from mindformers_vit.engine.train_step import TrainStep, training_forward
 from mindformers_vit.engine.weights import find_weights, load_network, resume_point
 from mindformers_vit.optim import schedules
 from mindformers_vit.optim.adamw import AdamW
@@ -98,11 +98,7 @@ def _store(plan: Plan, directory: Path) -> CheckpointStore:
 
 def _train_step(plan: Plan, network: Any, length: Length) -> TrainStep:
     run = plan.run
-    forward: Any
-    if plan.labelled:
-        forward = ClassifyForward(network, drop_path=build.drop_noise_length(plan) > 0)
-    else:
-        forward = PretrainForward(network)
+    forward = training_forward(network, drop_path=build.drop_noise_length(plan) > 0)
     params = network.trainable_params()
     rules = parameter_rules(
         {p.name: tuple(p.shape) for p in params},
@@ -120,7 +116,7 @@ def _train_step(plan: Plan, network: Any, length: Length) -> TrainStep:
         AdamW(params, rules, betas=betas, eps=run.optimizer.eps),
         accumulation=length.accumulation,
         max_grad_norm=wrapper.max_grad_norm if wrapper.use_clip_grad else None,
-        ema=Ema(params, run.ema.decay) if run.ema is not None else None,
+        ema=Ema(network.averaged_params(), run.ema.decay) if run.ema is not None else None,
         loss_scale=LossScale(wrapper.scale_sense) if dtype == "float16" else None,
     )
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mindspore import nn
+from mindspore import Parameter, nn
 
 from mindformers_vit.checkpoint.assign import assign, to_arrays
 from mindformers_vit.models.layers import parameters
-from mindformers_vit.models.layers.parameters import ParamSpecs
+from mindformers_vit.models.layers.parameters import ParamSpecs, is_statistic
 from mindformers_vit.models.loading import Array, LoadingRules
 from mindformers_vit.models.transformer_config import TransformerConfig
 from mindformers_vit.registry import ModelFamily
@@ -26,11 +26,13 @@ class PreTrainedModel(nn.Cell):
         config: its settings.
         num_features: width of `forward_features`.
         num_layers: number of blocks, for layer-wise learning-rate decay.
+        training_cell: the family's own Cell from a batch to the loss; None: its task's.
     """
 
     family: ModelFamily
     num_features: int
     num_layers: int
+    training_cell: Callable[..., nn.Cell] | None = None  # see engine.train_step.training_forward
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -53,6 +55,10 @@ class PreTrainedModel(nn.Cell):
     def layer_id(self, name: str) -> int:
         """0 before the blocks, i + 1 in block i, `num_layers` + 1 after them."""
         return parameters.layer_id(name, self.num_layers)
+
+    def averaged_params(self) -> list[Parameter]:
+        """What an average of the weights follows: the trainable ones and moving statistics."""
+        return [p for p in self.get_parameters() if p.requires_grad or is_statistic(p.name)]
 
     def init_weights(self, seed: int) -> None:
         """Set every parameter to its initial value, a function of (seed, parameter name)."""

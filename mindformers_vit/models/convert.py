@@ -62,6 +62,16 @@ def norm_rows(name: str) -> list[Row]:
     return [Row(f"{name}.weight", f"{name}.gamma"), Row(f"{name}.bias", f"{name}.beta")]
 
 
+def batch_norm_rows(name: str) -> list[Row]:
+    """A BatchNorm: its moving statistics come along, its count of batches does not."""
+    return [
+        *norm_rows(name),
+        Row(f"{name}.running_mean", f"{name}.moving_mean"),
+        Row(f"{name}.running_var", f"{name}.moving_variance"),
+        Row(f"{name}.num_batches_tracked", None),
+    ]
+
+
 def block_rows(name: str) -> list[Row]:
     """A transformer block, `name` containing `{i}`."""
     rows = norm_rows(f"{name}.norm1") + norm_rows(f"{name}.norm2")
@@ -76,13 +86,17 @@ def convert_weight(
     layouts: Sequence[Layout],
     *,
     reversed: bool = False,
+    containers: Sequence[str] = ("model",),
+    written_under: str = "model",
 ) -> str:
     """Convert a PyTorch file to ours, or ours to a PyTorch file if `reversed`.
 
     Args:
-        torch_path: `.pth` and the like, a dict of tensors or one under the key "model".
+        torch_path: `.pth` and the like, a dict of tensors or one under a key of `containers`.
         mindspore_path: `.ckpt` or `.safetensors`.
         layouts: the layouts to try, in order.
+        containers: keys that a file may hold its tensors under; the first one found counts.
+        written_under: the key that a PyTorch file is written with.
 
     Returns:
         The name of the layout that fitted.
@@ -93,9 +107,9 @@ def convert_weight(
     """
     if reversed:
         arrays, layout = to_theirs(read_weights(mindspore_path), layouts, str(mindspore_path))
-        write_torch(torch_path, arrays)
+        write_torch(torch_path, arrays, written_under)
     else:
-        arrays, layout = to_ours(read_torch(torch_path), layouts, str(torch_path))
+        arrays, layout = to_ours(read_torch(torch_path, containers), layouts, str(torch_path))
         write_weights(mindspore_path, arrays)
     return layout.name
 
@@ -185,8 +199,11 @@ def _pattern(template: str) -> re.Pattern[str]:
     return re.compile(_HOLE.sub(r"(?P<\1>\\d+)", re.escape(template)))
 
 
-def read_torch(path: str | Path) -> dict[str, Array]:
+def read_torch(path: str | Path, containers: Sequence[str] = ("model",)) -> dict[str, Array]:
     """The tensors of a PyTorch file as float32 arrays; nothing in it is executed.
+
+    They are under the first key of `containers` that the file has, or else at its top; a
+    "module." before every name (DataParallel) is dropped.
 
     Raises:
         CheckpointError: torch is missing, or the file is missing, damaged or something else.
@@ -200,22 +217,28 @@ def read_torch(path: str | Path) -> dict[str, Array]:
     except Exception as error:  # pickle raises nearly anything on a damaged file
         reason = str(error).strip().splitlines()[0]
         raise CheckpointError(f"'{path}' cannot be read as a PyTorch file: {reason}") from error
-    tensors = loaded.get("model", loaded) if isinstance(loaded, Mapping) else loaded
+    tensors = loaded
+    for key in reversed(containers) if isinstance(loaded, Mapping) else ():
+        tensors = loaded.get(key, tensors)
     if not isinstance(tensors, Mapping) or not all(
         isinstance(value, torch.Tensor) for value in tensors.values()
     ):
+        keys = "', '".join(containers)
         raise CheckpointError(
-            f"'{path}' holds no dictionary of tensors, neither at its top nor under 'model'"
+            f"'{path}' holds no dictionary of tensors, neither at its top nor under '{keys}'"
         )
-    return {str(name): value.detach().float().numpy() for name, value in tensors.items()}
+    arrays = {str(name): value.detach().float().numpy() for name, value in tensors.items()}
+    if all(name.startswith("module.") for name in arrays):
+        arrays = {name.removeprefix("module."): array for name, array in arrays.items()}
+    return arrays
 
 
-def write_torch(path: str | Path, arrays: Mapping[str, Array]) -> None:
-    """Write `{"model": {name: tensor}}`; the old file is replaced at once or not at all."""
+def write_torch(path: str | Path, arrays: Mapping[str, Array], key: str = "model") -> None:
+    """Write `{key: {name: tensor}}`; the old file is replaced at once or not at all."""
     torch = _torch()
     tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
     with files.replacing(Path(path)) as temporary:
-        torch.save({"model": tensors}, temporary)
+        torch.save({key: tensors}, temporary)
 
 
 def main(convert: Callable[..., str], description: str, argv: Sequence[str] | None = None) -> int:

@@ -16,9 +16,9 @@ def trunk_settings(shapes: Mapping[str, Shape]) -> dict[str, Any]:
     Raises:
         CheckpointError: a tensor that every such network has is missing or odd.
     """
-    channels, patch = _shape(shapes, "patch_embed.proj.weight", 4)[1:3]
-    width = _shape(shapes, "cls_token", 3)[2]
-    tokens = _shape(shapes, "pos_embed", 3)[1]
+    channels, patch = shape_of(shapes, "patch_embed.proj.weight", 4)[1:3]
+    width = shape_of(shapes, "cls_token", 3)[2]
+    tokens = shape_of(shapes, "pos_embed", 3)[1]
     side = math.isqrt(tokens - 1)
     if side * side != tokens - 1:
         raise CheckpointError(f"pos_embed has {tokens} rows, not 1 + a square grid of patches")
@@ -29,7 +29,7 @@ def trunk_settings(shapes: Mapping[str, Shape]) -> dict[str, Any]:
         "hidden_size": width,
         "num_hidden_layers": depth(shapes, "blocks"),
         "num_attention_heads": 1,
-        "intermediate_size": _shape(shapes, "blocks.0.mlp.fc1.weight", 2)[0],
+        "intermediate_size": shape_of(shapes, "blocks.0.mlp.fc1.weight", 2)[0],
         "qkv_bias": "blocks.0.attn.qkv.bias" in shapes,
     }
 
@@ -40,7 +40,8 @@ def depth(shapes: Mapping[str, Shape], blocks: str) -> int:
     return len(numbers)
 
 
-def _shape(shapes: Mapping[str, Shape], name: str, axes: int) -> Shape:
+def shape_of(shapes: Mapping[str, Shape], name: str, axes: int) -> Shape:
+    """The shape of a tensor that must be there, with so many axes."""
     if name not in shapes:
         raise CheckpointError(f"'{name}' is missing, which every such network has")
     if len(shapes[name]) != axes:

@@ -5,6 +5,7 @@ The names are those of MindFormers' yaml and of Hugging Face; there is no second
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -110,3 +111,13 @@ def not_divided(name: str, value: int, by: str, divisor: int) -> list[str]:
     if value % divisor == 0:
         return []
     return [f"{name} {value} is not divisible by {by} {divisor}"]
+
+
+def not_all_named(id2label: Mapping[int, str] | None, num_labels: int) -> list[str]:
+    """The problem, if the labels are given and are not exactly those of the classes."""
+    if id2label is None or sorted(id2label) == list(range(num_labels)):
+        return []
+    return [
+        f"id2label names {len(id2label)} classes; num_labels {num_labels} needs "
+        f"exactly the keys 0 to {num_labels - 1}"
+    ]

@@ -111,6 +111,11 @@ def layer_id(name: str, num_layers: int) -> int:
     return num_layers + 1
 
 
+def is_statistic(name: str) -> bool:
+    """Whether a parameter is a batch norm's, changed by every training step without a gradient."""
+    return name.endswith((".moving_mean", ".moving_variance"))
+
+
 def linear(
     name: str, in_features: int, out_features: int, *, weight: Init, bias: bool = True
 ) -> ParamSpecs:
@@ -126,6 +131,15 @@ def norm(name: str, width: int) -> ParamSpecs:
     return {
         f"{name}.gamma": ParamSpec((width,), ones),
         f"{name}.beta": ParamSpec((width,), zeros),
+    }
+
+
+def batch_norm(name: str, width: int) -> ParamSpecs:
+    """A `norm` with its moving statistics: those of N(0, 1) at first, changed without gradients."""
+    return {
+        **norm(name, width),
+        f"{name}.moving_mean": ParamSpec((width,), zeros, trainable=False),
+        f"{name}.moving_variance": ParamSpec((width,), ones, trainable=False),
     }
 
 
