@@ -1,4 +1,4 @@
-"""LV-ViT gives the reference's numbers, in evaluation and in training, and learns from all tokens."""
+"""LV-ViT gives the reference's numbers, in evaluation and in training."""
 
 import mindspore as ms
 import numpy as np

@@ -1,4 +1,4 @@
-"""Settings of LV-ViT (Jiang et al. 2021, "All Tokens Matter", arXiv 2104.10858). No MindSpore here."""
+"""Settings of LV-ViT (Jiang et al. 2021, arXiv 2104.10858). No MindSpore here."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ FAMILY = register_family(
                 "num_hidden_layers": 4,
                 "num_attention_heads": 4,
                 "intermediate_size": 288,
-                "stem_width": 16,
+                "stem_width": 8,
                 "num_labels": 10,
             },
         },

@@ -1,4 +1,4 @@
-"""Preprocessing of LV-ViT: shorter side to size / crop_pct (T, S: 248 for 224), ImageNet statistics."""
+"""Preprocessing of LV-ViT: shorter side to size / crop_pct (T, S: 248 for 224), then the centre."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class LVViTProcessor(Processor):
         settings: Mapping[str, Any] | None = None,
         path: str = "processor.image_processor",
     ) -> Self:
-        """As `Processor.for_network`; without `resize`, the shorter side becomes size / crop_pct."""
+        """As `Processor.for_network`; without `resize` the shorter side gets size / crop_pct."""
         height, width = (int(side / config.crop_pct) for side in config.image_hw)
         resize = height if isinstance(config.image_size, int) else (height, width)
         values = {"resize": resize, **(settings or {})}

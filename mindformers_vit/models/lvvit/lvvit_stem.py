@@ -45,19 +45,19 @@ class Unfold(nn.Cell):
         axis, stride, size = self.axis, self.stride, x.shape[self.axis]
         places = dout.shape[axis]
         groups = places + (self.kernel - 1) // stride  # of `stride` neighbours each
-        parts = ops.split(dout, x.shape[3], 3)
+        channels = x.shape[3]
         phases = ()
         for phase in range(stride):
             total = 0.0
             for first in range(phase, self.kernel, stride):
                 before = first // stride
                 after = groups - places - before
-                part = parts[first]
+                part = dout[..., first * channels : (first + 1) * channels]
                 total = total + ops.cat(
                     (_zeros(part, axis, before), part, _zeros(part, axis, after)), axis
                 )
-            phases += (total,)
-        dx = ops.stack(phases, axis + 1)
+            phases += (total.expand_dims(axis + 1),)
+        dx = ops.cat(phases, axis + 1)
         dx = dx.reshape(*x.shape[:axis], groups * stride, *x.shape[axis + 1 :])
         first, last = self.kernel // 2, self.kernel // 2 + size
         return (dx[:, first:last] if axis == 1 else dx[:, :, first:last],)
