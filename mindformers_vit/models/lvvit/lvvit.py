@@ -127,7 +127,7 @@ class LVViTForImageClassification(PreTrainedModel):
         x = self.forward_features(pixel_values, drop_noise, mix_box)  # (B, T, D)
         x_cls, x_aux = self.forward_heads(x)  # (B, K), (B, N, K)
         if not self.training:
-            return x_cls + AUX_SHARE * x_aux.max(1)  # (B, K)
+            return x_cls + AUX_SHARE * ops.amax(x_aux, 1)  # (B, K)
         if mix_box is not None:
             x_aux = mix_with_partner(x_aux, box_mask(mix_box, self.grid))  # (B, N, K)
         return x_cls, x_aux
