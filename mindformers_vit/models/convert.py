@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from mindformers_vit.checkpoint import files
 from mindformers_vit.checkpoint.weights import read_weights, write_weights
 from mindformers_vit.errors import CheckpointError, MindFormersViTError
 from mindformers_vit.models.layers.parameters import Shape
+from mindformers_vit.models.torch_file import read_torch, write_torch
 
 Array = np.ndarray[Any, Any]
 Shapes = dict[str, Shape]
@@ -199,48 +199,6 @@ def _pattern(template: str) -> re.Pattern[str]:
     return re.compile(_HOLE.sub(r"(?P<\1>\\d+)", re.escape(template)))
 
 
-def read_torch(path: str | Path, containers: Sequence[str] = ("model",)) -> dict[str, Array]:
-    """The tensors of a PyTorch file as float32 arrays; nothing in it is executed.
-
-    They are under the first key of `containers` that the file has, or else at its top; a
-    "module." before every name (DataParallel) is dropped.
-
-    Raises:
-        CheckpointError: torch is missing, or the file is missing, damaged or something else.
-    """
-    torch, path = _torch(), Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"'{path}': no such file")
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):  # in files of a training run
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle raises nearly anything on a damaged file
-        reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"'{path}' cannot be read as a PyTorch file: {reason}") from error
-    tensors = loaded
-    for key in reversed(containers) if isinstance(loaded, Mapping) else ():
-        tensors = loaded.get(key, tensors)
-    if not isinstance(tensors, Mapping) or not all(
-        isinstance(value, torch.Tensor) for value in tensors.values()
-    ):
-        keys = "', '".join(containers)
-        raise CheckpointError(
-            f"'{path}' holds no dictionary of tensors, neither at its top nor under '{keys}'"
-        )
-    arrays = {str(name): value.detach().float().numpy() for name, value in tensors.items()}
-    if all(name.startswith("module.") for name in arrays):
-        arrays = {name.removeprefix("module."): array for name, array in arrays.items()}
-    return arrays
-
-
-def write_torch(path: str | Path, arrays: Mapping[str, Array], key: str = "model") -> None:
-    """Write `{key: {name: tensor}}`; the old file is replaced at once or not at all."""
-    torch = _torch()
-    tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
-    with files.replacing(Path(path)) as temporary:
-        torch.save({key: tensors}, temporary)
-
-
 def main(convert: Callable[..., str], description: str, argv: Sequence[str] | None = None) -> int:
     """The command line of a family's `convert_weight.py`: 0 done, 2 not possible."""
     parser = argparse.ArgumentParser(description=description)
@@ -255,13 +213,3 @@ def main(convert: Callable[..., str], description: str, argv: Sequence[str] | No
     written = args.torch_path if args.reversed else args.mindspore_path
     print(f"{written} written ({layout})")
     return 0
-
-
-def _torch() -> Any:
-    try:
-        import torch
-    except ImportError as error:
-        raise CheckpointError(
-            "converting needs PyTorch: pip install 'mindformers_vit[convert]'"
-        ) from error
-    return torch
