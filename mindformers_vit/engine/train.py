@@ -17,7 +17,7 @@ from mindformers_vit.engine.evaluator import evaluate
 from mindformers_vit.engine.loop import Length, TrainLoop
 from mindformers_vit.engine.loss_scale import LossScale
 from mindformers_vit.engine.plan import Plan
-from mindformers_vit.engine.train_step import ClassifyForward, PretrainForward, TrainStep
+from mindformers_vit.engine.train_step import TrainStep, training_forward
 from mindformers_vit.engine.weights import find_weights, load_network, resume_point
 from mindformers_vit.optim import schedules
 from mindformers_vit.optim.adamw import AdamW
@@ -113,11 +113,7 @@ def _store(plan: Plan, directory: Path) -> CheckpointStore:
 
 def _train_step(plan: Plan, network: Any, length: Length) -> TrainStep:
     run = plan.run
-    forward: Any
-    if plan.labelled:
-        forward = ClassifyForward(network, drop_path=build.drop_noise_length(plan) > 0)
-    else:
-        forward = PretrainForward(network)
+    forward = training_forward(network, drop_path=build.drop_noise_length(plan) > 0)
     params = network.trainable_params()
     rules = parameter_rules(
         {p.name: tuple(p.shape) for p in params},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,13 @@ class PreTrainedModel(nn.Cell):
         config: its settings.
         num_features: width of `forward_features`.
         num_layers: number of blocks, for layer-wise learning-rate decay.
+        training_cell: the family's own Cell from a batch to the loss; None: its task's.
     """
 
     family: ModelFamily
     num_features: int
     num_layers: int
+    training_cell: Callable[..., nn.Cell] | None = None  # see engine.train_step.training_forward
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()

@@ -19,7 +19,7 @@ import numpy as np
 from mindformers_vit.checkpoint.weights import read_weights, write_weights
 from mindformers_vit.errors import CheckpointError, MindFormersViTError
 from mindformers_vit.models.layers.parameters import Shape
-from mindformers_vit.models.torch_files import read_torch, write_torch
+from mindformers_vit.models.torch_files import CONTAINERS, read_torch, write_torch
 
 Array = np.ndarray[Any, Any]
 Shapes = dict[str, Shape]
@@ -88,13 +88,17 @@ def convert_weight(
     layouts: Sequence[Layout],
     *,
     reversed: bool = False,
+    containers: Sequence[str] = CONTAINERS,
+    written_under: str = "model",
 ) -> str:
     """Convert a PyTorch file to ours, or ours to a PyTorch file if `reversed`.
 
     Args:
-        torch_path: `.pth` and the like, a dict of tensors or one under "model" or "module".
+        torch_path: `.pth` and the like, a dict of tensors or one under a key of `containers`.
         mindspore_path: `.ckpt` or `.safetensors`.
         layouts: the layouts to try, in order.
+        containers: keys that a file may hold its tensors under; the first one found counts.
+        written_under: the key that a PyTorch file is written with.
 
     Returns:
         The name of the layout that fitted.
@@ -105,9 +109,9 @@ def convert_weight(
     """
     if reversed:
         arrays, layout = to_theirs(read_weights(mindspore_path), layouts, str(mindspore_path))
-        write_torch(torch_path, arrays)
+        write_torch(torch_path, arrays, written_under)
     else:
-        arrays, layout = to_ours(read_torch(torch_path), layouts, str(torch_path))
+        arrays, layout = to_ours(read_torch(torch_path, containers), layouts, str(torch_path))
         write_weights(mindspore_path, arrays)
     return layout.name
 

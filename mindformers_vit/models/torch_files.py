@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,14 @@ from mindformers_vit.errors import CheckpointError
 
 Array = np.ndarray[Any, Any]
 
-_WEIGHT_KEYS = ("model", "module")  # where files of a training run keep the network
+CONTAINERS = ("model", "module")  # where files of a training run keep the network
 
 
-def read_torch(path: str | Path) -> dict[str, Array]:
+def read_torch(path: str | Path, containers: Sequence[str] = CONTAINERS) -> dict[str, Array]:
     """The tensors of a PyTorch file as float32 arrays; nothing in it is executed.
+
+    They are under the first key of `containers` that the file has, or else at its top; a
+    "module." before every name (DataParallel) is dropped.
 
     Raises:
         CheckpointError: torch is missing, or the file is missing, damaged or something else.
@@ -34,23 +37,26 @@ def read_torch(path: str | Path) -> dict[str, Array]:
         raise CheckpointError(f"'{path}' cannot be read as a PyTorch file: {reason}") from error
     tensors = loaded
     if isinstance(loaded, Mapping):
-        tensors = next((loaded[key] for key in _WEIGHT_KEYS if key in loaded), loaded)
+        tensors = next((loaded[key] for key in containers if key in loaded), loaded)
     if not isinstance(tensors, Mapping) or not all(
         isinstance(value, torch.Tensor) for value in tensors.values()
     ):
         raise CheckpointError(
             f"'{path}' holds no dictionary of tensors, neither at its top nor under "
-            f"{' or '.join(map(repr, _WEIGHT_KEYS))}"
+            f"{' or '.join(map(repr, containers))}"
         )
-    return {str(name): value.detach().float().numpy() for name, value in tensors.items()}
+    arrays = {str(name): value.detach().float().numpy() for name, value in tensors.items()}
+    if all(name.startswith("module.") for name in arrays):
+        arrays = {name.removeprefix("module."): array for name, array in arrays.items()}
+    return arrays
 
 
-def write_torch(path: str | Path, arrays: Mapping[str, Array]) -> None:
-    """Write `{"model": {name: tensor}}`; the old file is replaced at once or not at all."""
+def write_torch(path: str | Path, arrays: Mapping[str, Array], key: str = "model") -> None:
+    """Write `{key: {name: tensor}}`; the old file is replaced at once or not at all."""
     torch = _torch()
     tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
     with files.replacing(Path(path)) as temporary:
-        torch.save({"model": tensors}, temporary)
+        torch.save({key: tensors}, temporary)
 
 
 def _torch() -> Any:
