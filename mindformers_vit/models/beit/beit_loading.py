@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mindformers_vit.errors import CheckpointError
 from mindformers_vit.models.beit.beit_config import BeitConfig
 from mindformers_vit.models.beit.beit_params import SHARED_TABLE, TABLE, block_table
 from mindformers_vit.models.beit.relative_position import resize_table
-from mindformers_vit.models.loading import Array, LoadingRules
+from mindformers_vit.models.loading import Array, LoadingRules, no_head
 
 
 def loading_rules(
@@ -27,11 +26,7 @@ def loading_rules(
     """
     has_head = any(name.startswith("head.") for name in loaded)
     if not has_head and not new_parts:
-        raise CheckpointError(
-            "the file has no classification head (head.weight): it is from pretraining. "
-            "Fine-tune from it (--run_mode finetune; in Python: new_parts=True) "
-            "before evaluating or predicting"
-        )
+        raise no_head()
     allow_new = [r"head\..*"] if new_parts else []
     allow_unused = []
     if not has_head and config.use_mean_pooling:

@@ -15,10 +15,9 @@ import mindspore as ms
 from mindspore import nn, ops
 
 from mindformers_vit.models.base import PreTrainedModel
-from mindformers_vit.models.layers.attention import Attention
-from mindformers_vit.models.layers.drop_path import DropPath, drop_path_rates
+from mindformers_vit.models.layers.block import Block
+from mindformers_vit.models.layers.drop_path import drop_path_rates
 from mindformers_vit.models.layers.linear import Linear, zeros_parameter
-from mindformers_vit.models.layers.mlp import Mlp
 from mindformers_vit.models.layers.norm import LayerNorm
 from mindformers_vit.models.layers.parameters import ParamSpecs
 from mindformers_vit.models.loading import Array, LoadingRules
@@ -31,34 +30,25 @@ from mindformers_vit.models.lvvit.mix_token import box_mask, mix_with_partner
 AUX_SHARE = 0.5  # of the strongest token in the logits of evaluation
 
 
-class SkipBlock(nn.Cell):
-    """x += drop(attn(norm1(x))) / skip_lam; x += drop(mlp(norm2(x))) / skip_lam, in float32."""
+class SkipBlock(Block):
+    """A `Block` whose branches are divided by `skip_lam` before they are added."""
 
     def __init__(self, config: LVViTConfig, drop_path_rate: float) -> None:
-        super().__init__()
-        width, dtype = config.hidden_size, config.compute_dtype
-        self.norm1 = LayerNorm(width, eps=config.layer_norm_eps)
-        self.attn = Attention(
-            width,
+        super().__init__(
+            config.hidden_size,
             num_heads=config.num_attention_heads,
+            hidden=config.intermediate_size,
+            eps=config.layer_norm_eps,
             qkv_bias=config.qkv_bias,
-            compute_dtype=dtype,
+            drop_path_rate=drop_path_rate,
+            compute_dtype=config.compute_dtype,
         )
-        self.norm2 = LayerNorm(width, eps=config.layer_norm_eps)
-        self.mlp = Mlp(width, config.intermediate_size, compute_dtype=dtype)
-        self.drop_path = DropPath(drop_path_rate)
         self.skip_lam = config.skip_lam
 
     def construct(self, x: ms.Tensor, noise: ms.Tensor | None = None) -> ms.Tensor:
         """x (B, T, D), noise (B, 2) of this block or None (nothing is dropped) -> (B, T, D)."""
-        branch = self.attn(self.norm1(x)).astype(ms.float32)  # (B, T, D)
-        if noise is not None:
-            branch = self.drop_path(branch, noise[:, 0])  # (B, T, D)
-        x = x + branch / self.skip_lam  # (B, T, D)
-        branch = self.mlp(self.norm2(x)).astype(ms.float32)  # (B, T, D)
-        if noise is not None:
-            branch = self.drop_path(branch, noise[:, 1])  # (B, T, D)
-        return x + branch / self.skip_lam  # (B, T, D)
+        x = x + self.kept(self.attn(self.norm1(x)), noise, 0) / self.skip_lam  # (B, T, D)
+        return x + self.kept(self.mlp(self.norm2(x)), noise, 1) / self.skip_lam  # (B, T, D)
 
 
 class LVViTForImageClassification(PreTrainedModel):

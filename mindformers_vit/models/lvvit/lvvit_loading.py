@@ -7,12 +7,10 @@ the classes are others; the position embedding is resized to another grid.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 from mindformers_vit.errors import CheckpointError
-from mindformers_vit.models.layers.pos_embed import resize_pos_embed
-from mindformers_vit.models.loading import Array, LoadingRules
+from mindformers_vit.models.loading import Array, LoadingRules, resize_positions
 from mindformers_vit.models.lvvit.lvvit_config import LVViTConfig
 
 
@@ -34,17 +32,5 @@ def loading_rules(
     is_new = new_parts and classes != config.num_labels
     return LoadingRules(
         allow_new=(r"head\..*", r"aux_head\..*") if is_new else (),
-        resize={r"pos_embed": lambda table, shape: _resize(config, table)},
+        resize={r"pos_embed": lambda table, shape: resize_positions(config, table)},
     )
-
-
-def _resize(config: LVViTConfig, table: Array) -> Array:
-    """(1, 1 + N_old, D) -> (1, 1 + N, D); the old grid is taken to be square."""
-    side = math.isqrt(max(table.shape[1] - 1, 0)) if table.ndim == 3 else 0
-    if side == 0 or side * side + 1 != table.shape[1]:
-        raise CheckpointError(
-            f"pos_embed: the file has shape {table.shape}; only a class token and a square grid "
-            f"can be resized to the {config.grid[0]}x{config.grid[1]} grid of image_size "
-            f"{config.image_size}, patch_size {config.patch_size}"
-        )
-    return resize_pos_embed(table, (side, side), config.grid)
