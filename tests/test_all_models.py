@@ -50,7 +50,7 @@ def test_parameters_are_described_without_building(family, name):
 def trained(request):
     """A tiny network, its batch, and two compiled train steps' results."""
     from mindformers_vit import compat
-    from mindformers_vit.engine.train_step import ClassifyForward, PretrainForward, TrainStep
+    from mindformers_vit.engine.train_step import TrainStep, training_forward
     from mindformers_vit.optim.adamw import AdamW
     from mindformers_vit.optim.groups import parameter_rules
 
@@ -68,9 +68,7 @@ def trained(request):
         layer_id=network.layer_id,
         num_layers=network.num_layers,
     )
-    is_mae = family.task == "masked_image_modeling"
-    forward = PretrainForward(network) if is_mae else ClassifyForward(network, drop_path=False)
-    step = TrainStep(forward, AdamW(params, rules))
+    step = TrainStep(training_forward(network, drop_path=False), AdamW(params, rules))
     results = [step([batch], 1e-3) for _ in range(3)]
     return family, network, before, batch, results
 
@@ -80,16 +78,20 @@ def make_batch(family, config):
     batch = {"image": rng.normal(size=(4, 3, *config.image_hw)).astype(np.float32)}
     if family.task == "masked_image_modeling":
         return batch | {"noise": rng.random((4, config.num_patches), np.float32)}
-    return batch | {"target": np.eye(config.num_labels, dtype=np.float32)[:4]}
+    batch["target"] = np.eye(config.num_labels, dtype=np.float32)[:4]
+    if getattr(config, "mix_token", False):
+        batch["mix_box"] = np.array([[0, 0, 1, 1]] * 4, np.int32)
+    return batch
 
 
-def test_a_train_step_moves_every_trainable_parameter(trained):
+def test_a_train_step_moves_every_trainable_parameter_and_statistic(trained):
     _, network, before, _, results = trained
     after = network.state_arrays()
+    statistics = {p.name for p in network.moving_statistics()}
     assert results[-1]["loss"] < results[0]["loss"]
     for param in network.get_parameters():
         same = np.array_equal(before[param.name], after[param.name])
-        assert same != param.requires_grad, param.name
+        assert same != (param.requires_grad or param.name in statistics), param.name
 
 
 def test_saved_and_loaded_it_computes_the_same(trained, tmp_path):

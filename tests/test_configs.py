@@ -15,7 +15,7 @@ pytestmark = pytest.mark.fast
 
 
 def test_all_are_found():
-    assert len(CONFIGS) == 8
+    assert len(CONFIGS) == 30
     assert len(MINDFORMERS) == 2
 
 

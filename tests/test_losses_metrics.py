@@ -143,3 +143,45 @@ def test_nonsense_is_refused():
         accuracy.add(np.zeros((2, 2)), np.zeros(3, int))
     with pytest.raises(ValueError, match="positive"):
         Accuracy((0,))
+
+
+def log_softmax(x):
+    x = x.astype(np.float64)
+    x = x - x.max(-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
+@pytest.mark.parametrize("dense", [False, True])
+@pytest.mark.parametrize("ground_truth", [False, True])
+def test_token_label_loss_from_its_definition(dense, ground_truth):
+    """Against a loop in numpy: 4 images, 6 tokens, a box of 2 tokens, 5 classes."""
+    from mindspore import Tensor
+
+    from mindformers_vit.losses import token_label_cross_entropy
+
+    rng = np.random.default_rng(0)
+    x_cls, x_aux = rng.normal(size=(4, 5)), rng.normal(size=(4, 6, 5))
+    target = rng.dirichlet(np.ones(5), size=(4, 8) if dense else (4,))
+    if dense:
+        target[0, 0] = target[0, 1]  # the truth agrees with the class token's label
+    expected = 0.0
+    for i in range(4):
+        mixed = np.zeros(5)
+        for j, share in ((i, 4 / 6), (3 - i, 2 / 6)):
+            label = target[j, 1] if dense else target[j]
+            if dense and ground_truth:
+                ratio = 0.5 if label.argmax() == target[j, 0].argmax() else 0.9
+                label = ratio * label + (1 - ratio) * target[j, 0]
+            mixed += share * label
+        expected += -0.7 * (mixed * log_softmax(x_cls[i])).sum() / 4
+        for n in range(6):
+            label = target[i, 2 + n] if dense else target[i]
+            expected += -0.3 * (label * log_softmax(x_aux[i, n])).sum() / 24
+    loss = token_label_cross_entropy(
+        *(Tensor(a.astype(np.float32)) for a in (x_cls, x_aux, target)),
+        mixed=Tensor(np.full((4, 1), 2 / 6, np.float32)),
+        cls_weight=0.7,
+        dense_weight=0.3,
+        ground_truth=ground_truth,
+    )
+    assert float(loss.asnumpy()) == pytest.approx(expected, rel=1e-5)

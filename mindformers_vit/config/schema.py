@@ -155,18 +155,24 @@ class ModelSection(StrictModel):
 
 
 class LRSchedule(StrictModel):
-    """Per-step schedule; the unit of `warmup_epochs` is epochs, fractions allowed."""
+    """Schedule by the step, or timm's by the epoch; fractions of `warmup_epochs` are allowed."""
 
-    type: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
+    type: Literal["cosine", "cosine_by_epoch", "linear", "constant_with_warmup"] = "cosine"
     learning_rate: float = Field(1e-3, gt=0)
     lr_end: float = Field(0.0, ge=0)
     warmup_lr_init: float = Field(0.0, ge=0)
     warmup_epochs: float | None = Field(None, ge=0)
     warmup_steps: int | None = Field(None, ge=0)
     total_steps: int = -1  # -1: epochs x steps of an epoch
+    cooldown_epochs: int = Field(0, ge=0)  # cosine_by_epoch: so many of the last at lr_end
 
     @model_validator(mode="after")
-    def _one_warmup(self) -> LRSchedule:
+    def _one_unit(self) -> LRSchedule:
+        by_epoch = self.type == "cosine_by_epoch"
+        if by_epoch and (self.warmup_steps is not None or self.total_steps > 0):
+            raise ValueError("cosine_by_epoch takes warmup_epochs, not warmup_steps or total_steps")
+        if self.cooldown_epochs and not by_epoch:
+            raise ValueError("cooldown_epochs is an option of type cosine_by_epoch only")
         if self.warmup_epochs is not None and self.warmup_steps is not None:
             raise ValueError("give warmup_epochs or warmup_steps, not both")
         return self

@@ -16,7 +16,7 @@ from PIL.Image import Image
 
 from mindformers_vit.data.decode import load_rgb
 from mindformers_vit.data.masking import drop_noise, mask_noise
-from mindformers_vit.data.mixup import Mixup, mix_images, soft_targets
+from mindformers_vit.data.mixup import Mixup, mix_images, mix_token_box, soft_targets
 from mindformers_vit.data.rng import sample_rng
 from mindformers_vit.data.transforms import Compose
 from mindformers_vit.errors import DataError
@@ -78,6 +78,7 @@ class Recipe:
     label_smoothing: float = 0.0
     noise_length: int = 0
     drop_noise_length: int = 0
+    token_grid: tuple[int, int] | None = None
     bad_sample: BadSamplePolicy = refuse
 
     def fields(self) -> list[Field]:
@@ -92,6 +93,8 @@ class Recipe:
             found.append(Field("noise", (size, self.noise_length), "float32"))
         if self.drop_noise_length:
             found.append(Field("drop_noise", (size, self.drop_noise_length), "float32"))
+        if self.token_grid:
+            found.append(Field("mix_box", (size, 4), "int32"))
         found.append(Field("index", (size,), "int64"))
         return [*found, Field("valid", (size,), "bool")] if self.padded else found
 
@@ -107,6 +110,8 @@ class Recipe:
             self._noise(made, row, out)
         if "valid" in out:
             out["valid"][:] = plan.valid
+        if self.token_grid:
+            out["mix_box"][:] = mix_token_box(self.seed, plan.epoch, plan.step, self.token_grid)
         if self.labelled:
             self._labels(plan, labels, out)
 

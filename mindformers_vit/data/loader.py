@@ -43,6 +43,7 @@ class Loader:
         num_classes: given, batches have soft `target`s; `mixup.num_classes` goes before it.
         noise_length: patches of an image, for MAE; 0 is none.
         drop_noise_length: residual branches of the network; 0 is none.
+        token_grid: rows and columns of patches, for MixToken's box; None is none.
         with_labels: None takes the labels if the source has any.
         bad_sample: what to do with a sample that cannot be made; the default raises.
 
@@ -68,6 +69,7 @@ class Loader:
         label_smoothing: float = 0.0,
         noise_length: int = 0,
         drop_noise_length: int = 0,
+        token_grid: tuple[int, int] | None = None,
         with_labels: bool | None = None,
         bad_sample: BadSamplePolicy = refuse,
     ) -> None:
@@ -95,6 +97,7 @@ class Loader:
             label_smoothing=label_smoothing,
             noise_length=noise_length,
             drop_noise_length=drop_noise_length,
+            token_grid=token_grid,
             bad_sample=bad_sample,
         )
         self._length = num_batches(len(source), batch_size * world_size, drop_last=drop_last)

@@ -80,6 +80,21 @@ class Mixup(StrictModel):
         return (*_inside(rng, height, self.cutmix_minmax), *_inside(rng, width, self.cutmix_minmax))
 
 
+def mix_token_box(
+    seed: int, epoch: int, step: int, grid: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    """MixToken's box of this step in the grid of tokens (arXiv 2104.10858): a share of tokens
+    ~ U(0, 1) around a uniform centre, clipped.
+
+    Returns:
+        first row, first column, row after the last, column after the last.
+    """
+    rng = sample_rng(seed, epoch, step, "mix_token")
+    side = float(np.sqrt(1.0 - rng.beta(1.0, 1.0)))
+    (top, bottom), (left, right) = (_centred(rng, length, side) for length in grid)
+    return top, left, bottom, right
+
+
 def _centred(rng: np.random.Generator, length: int, fraction: float) -> tuple[int, int]:
     """A stretch of that fraction around a uniform centre, clipped to the image."""
     half = int(length * fraction) // 2

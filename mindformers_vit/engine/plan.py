@@ -248,6 +248,12 @@ def _as_pair(value: Any) -> tuple[Any, ...]:
 
 def _warmup(run: RunConfig) -> list[str]:
     epochs, warmup = run.runner_config.epochs, run.lr_schedule.warmup_epochs
+    cooldown = run.lr_schedule.cooldown_epochs
+    if cooldown and epochs - cooldown <= (warmup or 0):
+        return [
+            f"lr_schedule.cooldown_epochs: {cooldown} given with warmup_epochs {warmup or 0:g}, "
+            f"but the run has {epochs} epochs (runner_config.epochs): none is left between"
+        ]
     if warmup is None or warmup < epochs or run.run_mode not in ("train", "finetune"):
         return []
     if is_mindformers(run):

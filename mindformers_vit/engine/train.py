@@ -18,7 +18,7 @@ from mindformers_vit.engine.loop import Length, TrainLoop
 from mindformers_vit.engine.loss_scale import LossScale
 from mindformers_vit.engine.plan import Plan
 from mindformers_vit.engine.resume import resume_point, set_aside
-from mindformers_vit.engine.train_step import ClassifyForward, PretrainForward, TrainStep
+from mindformers_vit.engine.train_step import TrainStep, training_forward
 from mindformers_vit.engine.weights import find_weights, load_network
 from mindformers_vit.optim import schedules
 from mindformers_vit.optim.adamw import AdamW
@@ -71,6 +71,8 @@ def train(
 def learning_rate(plan: Plan, length: Length) -> Callable[[int], float]:
     """The schedule: step (from 0) -> learning rate."""
     settings = plan.run.lr_schedule
+    if settings.type == "cosine_by_epoch":
+        return _by_epoch(plan, length)
     warmup = settings.warmup_steps
     if warmup is None:
         warmup = round((settings.warmup_epochs or 0) * length.steps_per_epoch)
@@ -87,6 +89,20 @@ def learning_rate(plan: Plan, length: Length) -> Callable[[int], float]:
     return partial(kind, total_steps=max(total, warmup), lr_end=settings.lr_end, **common)
 
 
+def _by_epoch(plan: Plan, length: Length) -> Callable[[int], float]:
+    settings = plan.run.lr_schedule
+    return partial(
+        schedules.cosine_by_epoch,
+        learning_rate=build.peak_lr(plan),
+        steps_per_epoch=length.steps_per_epoch,
+        epochs=length.epochs,
+        warmup_epochs=settings.warmup_epochs or 0,
+        cooldown_epochs=settings.cooldown_epochs,
+        warmup_lr_init=settings.warmup_lr_init,
+        lr_end=settings.lr_end,
+    )
+
+
 def _store(plan: Plan, directory: Path) -> CheckpointStore:
     monitors = [c for c in plan.callbacks if isinstance(c, CheckpointMonitor)]
     settings = monitors[0] if monitors else CheckpointMonitor()
@@ -100,11 +116,7 @@ def _store(plan: Plan, directory: Path) -> CheckpointStore:
 
 def _train_step(plan: Plan, network: Any, length: Length) -> TrainStep:
     run = plan.run
-    forward: Any
-    if plan.labelled:
-        forward = ClassifyForward(network, drop_path=build.drop_noise_length(plan) > 0)
-    else:
-        forward = PretrainForward(network)
+    forward = training_forward(network, drop_path=build.drop_noise_length(plan) > 0)
     params = network.trainable_params()
     rules = parameter_rules(
         {p.name: tuple(p.shape) for p in params},
@@ -117,12 +129,13 @@ def _train_step(plan: Plan, network: Any, length: Length) -> TrainStep:
     betas = (run.optimizer.beta1, run.optimizer.beta2)
     wrapper = run.runner_wrapper
     dtype = compat.resolve_dtype(plan.network.compute_dtype, compat.device())
+    followed = [*params, *network.moving_statistics()]
     return TrainStep(
         forward,
         AdamW(params, rules, betas=betas, eps=run.optimizer.eps),
         accumulation=length.accumulation,
         max_grad_norm=wrapper.max_grad_norm if wrapper.use_clip_grad else None,
-        ema=Ema(params, run.ema.decay) if run.ema is not None else None,
+        ema=Ema(followed, run.ema.decay) if run.ema is not None else None,
         loss_scale=LossScale(wrapper.scale_sense) if dtype == "float16" else None,
     )
 

@@ -50,6 +50,19 @@ class ClassifyForward(nn.Cell):
         return soft_target_cross_entropy(self.network(image, drop_noise), target)
 
 
+def training_forward(network: Any, *, drop_path: bool) -> nn.Cell:
+    """The Cell from a batch to the loss.
+
+    A family with losses of its own names the class as its network's `training_cell`: called with
+    the network and `drop_path`, it gives a Cell as `TrainStep` takes it.
+    """
+    if network.training_cell is not None:
+        return network.training_cell(network, drop_path=drop_path)
+    if network.family.task == "masked_image_modeling":
+        return PretrainForward(network)
+    return ClassifyForward(network, drop_path=drop_path)
+
+
 class TrainStep:
     """Call it with the batches of a step and the learning rate.
 
@@ -158,7 +171,10 @@ def _gradient_function(forward: nn.Cell, *, scaled: bool) -> Any:
 
 
 def _update_function(optimizer: AdamW, ema: Ema | None, max_grad_norm: float | None) -> Any:
-    """(grads, lr) -> norm, finite; where the norm is not finite nothing at all is changed."""
+    """(grads, lr) -> norm, finite; where the norm is not finite nothing at all is changed.
+
+    (Batch norm's moving statistics have moved before, in the forward pass, as in PyTorch.)
+    """
 
     def update(grads, lr):
         norm = global_norm(grads)

@@ -9,7 +9,7 @@ from typing import Any
 from mindformers_vit.errors import ConfigError
 from mindformers_vit.models.image_processor import Processor
 from mindformers_vit.models.sources import find_source, make_config, make_processor
-from mindformers_vit.models.transformer_config import TransformerConfig
+from mindformers_vit.models.vision_config import VisionConfig
 from mindformers_vit.registry import families, find_arch
 
 
@@ -42,7 +42,7 @@ class AutoConfig(_Auto):
     """Settings of a network."""
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | Path, **overrides: Any) -> TransformerConfig:
+    def from_pretrained(cls, name_or_path: str | Path, **overrides: Any) -> VisionConfig:
         """The settings behind a model name, a yaml or a model directory.
 
         Raises:
@@ -76,7 +76,7 @@ class AutoModel(_Auto):
 
     @classmethod
     def from_config(
-        cls, config: TransformerConfig | Mapping[str, Any] | str | Path, *, seed: int = 0
+        cls, config: VisionConfig | Mapping[str, Any] | str | Path, *, seed: int = 0
     ) -> Any:
         """A network with initial weights.
 
@@ -115,7 +115,7 @@ class AutoProcessor(_Auto):
         return make_processor(source.family, source.config, source.processor)
 
 
-def _from_section(section: Mapping[str, Any]) -> TransformerConfig:
+def _from_section(section: Mapping[str, Any]) -> VisionConfig:
     section = section.get("model", section)
     arch = section.get("arch", {})
     arch = arch.get("type") if isinstance(arch, Mapping) else arch

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mindspore import nn
+from mindspore import Parameter, nn
 
 from mindformers_vit.checkpoint.assign import assign, to_arrays
 from mindformers_vit.models.layers import parameters
 from mindformers_vit.models.layers.parameters import ParamSpecs
 from mindformers_vit.models.loading import Array, LoadingRules
-from mindformers_vit.models.transformer_config import TransformerConfig
+from mindformers_vit.models.vision_config import VisionConfig
 from mindformers_vit.registry import ModelFamily
 
 
@@ -26,13 +26,15 @@ class PreTrainedModel(nn.Cell):
         config: its settings.
         num_features: width of `forward_features`.
         num_layers: number of blocks, for layer-wise learning-rate decay.
+        training_cell: the family's own Cell from a batch to the loss; None: its task's.
     """
 
     family: ModelFamily
     num_features: int
     num_layers: int
+    training_cell: Callable[..., nn.Cell] | None = None  # see engine.train_step.training_forward
 
-    def __init__(self, config: TransformerConfig) -> None:
+    def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         self.config = config
 
@@ -49,6 +51,11 @@ class PreTrainedModel(nn.Cell):
     def no_weight_decay(self) -> set[str]:
         """Names that weight decay spares, besides the parameters of one axis."""
         return set()
+
+    def moving_statistics(self) -> list[Parameter]:
+        """What training changes without a gradient: batch norm's statistics."""
+        leaves = (".moving_mean", ".moving_variance")
+        return [p for p in self.get_parameters() if p.name.endswith(leaves)]
 
     def layer_id(self, name: str) -> int:
         """0 before the blocks, i + 1 in block i, `num_layers` + 1 after them."""

@@ -10,16 +10,16 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mindformers_vit.checkpoint import files
 from mindformers_vit.checkpoint.weights import read_weights, write_weights
 from mindformers_vit.errors import CheckpointError, MindFormersViTError
 from mindformers_vit.models.layers.parameters import Shape
+from mindformers_vit.models.torch_files import CONTAINERS, read_torch, write_torch
 
 Array = np.ndarray[Any, Any]
 Shapes = dict[str, Shape]
@@ -40,11 +40,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Layout:
-    """One way in which files name their tensors."""
+    """One way in which files name their tensors.
+
+    `constants` are tensors of theirs that our settings give, name -> array, so we do not keep them:
+    a file's must be equal, and reversed they are made again. Rows with `ours` None name them.
+    """
 
     name: str
     rows: Sequence[Row]
     expected: Callable[[Shapes], Shapes]  # our shapes as found -> all the shapes there must be
+    constants: Callable[[Shapes], dict[str, Array]] = field(default=lambda shapes: {})
 
 
 def same(*names: str) -> list[Row]:
@@ -62,6 +67,13 @@ def norm_rows(name: str) -> list[Row]:
     return [Row(f"{name}.weight", f"{name}.gamma"), Row(f"{name}.bias", f"{name}.beta")]
 
 
+def batch_norm_rows(name: str) -> list[Row]:
+    """A BatchNorm and its moving statistics; the count of batches is dropped."""
+    renamed = {"running_mean": "moving_mean", "running_var": "moving_variance"}
+    moving = [Row(f"{name}.{theirs}", f"{name}.{ours}") for theirs, ours in renamed.items()]
+    return [*norm_rows(name), *moving, Row(f"{name}.num_batches_tracked", None)]
+
+
 def block_rows(name: str) -> list[Row]:
     """A transformer block, `name` containing `{i}`."""
     rows = norm_rows(f"{name}.norm1") + norm_rows(f"{name}.norm2")
@@ -76,13 +88,17 @@ def convert_weight(
     layouts: Sequence[Layout],
     *,
     reversed: bool = False,
+    containers: Sequence[str] = CONTAINERS,
+    written_under: str = "model",
 ) -> str:
     """Convert a PyTorch file to ours, or ours to a PyTorch file if `reversed`.
 
     Args:
-        torch_path: `.pth` and the like, a dict of tensors or one under the key "model".
+        torch_path: `.pth` and the like, a dict of tensors or one under a key of `containers`.
         mindspore_path: `.ckpt` or `.safetensors`.
         layouts: the layouts to try, in order.
+        containers: keys that a file may hold its tensors under; the first one found counts.
+        written_under: the key that a PyTorch file is written with.
 
     Returns:
         The name of the layout that fitted.
@@ -93,9 +109,9 @@ def convert_weight(
     """
     if reversed:
         arrays, layout = to_theirs(read_weights(mindspore_path), layouts, str(mindspore_path))
-        write_torch(torch_path, arrays)
+        write_torch(torch_path, arrays, written_under)
     else:
-        arrays, layout = to_ours(read_torch(torch_path), layouts, str(torch_path))
+        arrays, layout = to_ours(read_torch(torch_path, containers), layouts, str(torch_path))
         write_weights(mindspore_path, arrays)
     return layout.name
 
@@ -104,16 +120,14 @@ def to_ours(
     arrays: Mapping[str, Array], layouts: Sequence[Layout], where: str
 ) -> tuple[dict[str, Array], Layout]:
     """The arrays under our names, and the layout that fitted."""
-    attempts = [_attempt(arrays, layout, reverse=False) for layout in layouts]
-    return _best(attempts, layouts, where)
+    return _best([_attempt(arrays, layout, reverse=False) for layout in layouts], layouts, where)
 
 
 def to_theirs(
     arrays: Mapping[str, Array], layouts: Sequence[Layout], where: str
 ) -> tuple[dict[str, Array], Layout]:
     """The arrays under their names, and the layout that fitted."""
-    attempts = [_attempt(arrays, layout, reverse=True) for layout in layouts]
-    return _best(attempts, layouts, where)
+    return _best([_attempt(arrays, layout, reverse=True) for layout in layouts], layouts, where)
 
 
 def _attempt(
@@ -132,7 +146,21 @@ def _attempt(
             shapes[name if reverse else found] = array.shape
     if not problems:
         problems = _shape_problems(shapes, layout)
+    if not problems:
+        constants = layout.constants(shapes)
+        if reverse:
+            renamed |= constants
+        else:
+            problems = _constant_problems(arrays, constants)
     return renamed, problems
+
+
+def _constant_problems(arrays: Mapping[str, Array], constants: Mapping[str, Array]) -> list[str]:
+    return [
+        f"  ~ {name}: not the constant that it must be"
+        for name, constant in constants.items()
+        if name in arrays and not np.array_equal(arrays[name], constant)
+    ]
 
 
 def _shape_problems(shapes: Shapes, layout: Layout) -> list[str]:
@@ -185,39 +213,6 @@ def _pattern(template: str) -> re.Pattern[str]:
     return re.compile(_HOLE.sub(r"(?P<\1>\\d+)", re.escape(template)))
 
 
-def read_torch(path: str | Path) -> dict[str, Array]:
-    """The tensors of a PyTorch file as float32 arrays; nothing in it is executed.
-
-    Raises:
-        CheckpointError: torch is missing, or the file is missing, damaged or something else.
-    """
-    torch, path = _torch(), Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"'{path}': no such file")
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):  # in files of a training run
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle raises nearly anything on a damaged file
-        reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"'{path}' cannot be read as a PyTorch file: {reason}") from error
-    tensors = loaded.get("model", loaded) if isinstance(loaded, Mapping) else loaded
-    if not isinstance(tensors, Mapping) or not all(
-        isinstance(value, torch.Tensor) for value in tensors.values()
-    ):
-        raise CheckpointError(
-            f"'{path}' holds no dictionary of tensors, neither at its top nor under 'model'"
-        )
-    return {str(name): value.detach().float().numpy() for name, value in tensors.items()}
-
-
-def write_torch(path: str | Path, arrays: Mapping[str, Array]) -> None:
-    """Write `{"model": {name: tensor}}`; the old file is replaced at once or not at all."""
-    torch = _torch()
-    tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
-    with files.replacing(Path(path)) as temporary:
-        torch.save({"model": tensors}, temporary)
-
-
 def main(convert: Callable[..., str], description: str, argv: Sequence[str] | None = None) -> int:
     """The command line of a family's `convert_weight.py`: 0 done, 2 not possible."""
     parser = argparse.ArgumentParser(description=description)
@@ -232,13 +227,3 @@ def main(convert: Callable[..., str], description: str, argv: Sequence[str] | No
     written = args.torch_path if args.reversed else args.mindspore_path
     print(f"{written} written ({layout})")
     return 0
-
-
-def _torch() -> Any:
-    try:
-        import torch
-    except ImportError as error:
-        raise CheckpointError(
-            "converting needs PyTorch: pip install 'mindformers_vit[convert]'"
-        ) from error
-    return torch

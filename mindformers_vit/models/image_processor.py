@@ -18,7 +18,7 @@ from mindformers_vit.data.fields import Interpolation, Size
 from mindformers_vit.data.rng import sample_rng
 from mindformers_vit.data.transforms import CenterCrop, Compose, Normalize, Resize, ToTensor
 from mindformers_vit.errors import ConfigError, DataError
-from mindformers_vit.models.transformer_config import TransformerConfig
+from mindformers_vit.models.vision_config import VisionConfig
 from mindformers_vit.tools.image_tools import load_image
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Processor(StrictModel):
     @classmethod
     def for_network(
         cls,
-        config: TransformerConfig,
+        config: VisionConfig,
         settings: Mapping[str, Any] | None = None,
         path: str = "processor.image_processor",
     ) -> Self:

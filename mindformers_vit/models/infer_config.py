@@ -16,20 +16,27 @@ def trunk_settings(shapes: Mapping[str, Shape]) -> dict[str, Any]:
     Raises:
         CheckpointError: a tensor that every such network has is missing or odd.
     """
-    channels, patch = _shape(shapes, "patch_embed.proj.weight", 4)[1:3]
-    width = _shape(shapes, "cls_token", 3)[2]
-    tokens = _shape(shapes, "pos_embed", 3)[1]
+    settings = block_settings(shapes)
+    tokens = shape_of(shapes, "pos_embed", 3)[1]
     side = math.isqrt(tokens - 1)
     if side * side != tokens - 1:
         raise CheckpointError(f"pos_embed has {tokens} rows, not 1 + a square grid of patches")
+    return settings | {"image_size": side * settings["patch_size"], "num_attention_heads": 1}
+
+
+def block_settings(shapes: Mapping[str, Shape]) -> dict[str, Any]:
+    """The settings that tell neither the image's size nor the number of heads.
+
+    Raises:
+        CheckpointError: as `trunk_settings`.
+    """
+    channels, patch = shape_of(shapes, "patch_embed.proj.weight", 4)[1:3]
     return {
-        "image_size": side * patch,
         "patch_size": patch,
         "num_channels": channels,
-        "hidden_size": width,
+        "hidden_size": shape_of(shapes, "cls_token", 3)[2],
         "num_hidden_layers": depth(shapes, "blocks"),
-        "num_attention_heads": 1,
-        "intermediate_size": _shape(shapes, "blocks.0.mlp.fc1.weight", 2)[0],
+        "intermediate_size": shape_of(shapes, "blocks.0.mlp.fc1.weight", 2)[0],
         "qkv_bias": "blocks.0.attn.qkv.bias" in shapes,
     }
 
@@ -40,7 +47,8 @@ def depth(shapes: Mapping[str, Shape], blocks: str) -> int:
     return len(numbers)
 
 
-def _shape(shapes: Mapping[str, Shape], name: str, axes: int) -> Shape:
+def shape_of(shapes: Mapping[str, Shape], name: str, axes: int) -> Shape:
+    """The shape of a tensor that must be there; CheckpointError if not, or of other axes."""
     if name not in shapes:
         raise CheckpointError(f"'{name}' is missing, which every such network has")
     if len(shapes[name]) != axes:

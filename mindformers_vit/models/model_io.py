@@ -115,8 +115,9 @@ def fit_weights(
     """
     try:
         rules = model_class.loading_rules(config, loaded, new_parts=new_parts)
+        copied = {name: loaded[source] for name, source in rules.copies.items()}
         arrays, report = merge(
-            loaded,
+            {**loaded, **copied},
             shapes_of(model_class.parameter_specs(config)),
             allow_new=rules.allow_new,
             allow_unused=rules.allow_unused,

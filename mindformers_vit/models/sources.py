@@ -18,7 +18,7 @@ from mindformers_vit.checkpoint.weights import FORMATS
 from mindformers_vit.config.loader import load_yaml
 from mindformers_vit.config.strict import validate
 from mindformers_vit.errors import CheckpointError, ConfigError
-from mindformers_vit.models.transformer_config import TransformerConfig
+from mindformers_vit.models.vision_config import VisionConfig
 from mindformers_vit.registry import ModelFamily, find_arch, find_model
 
 DOWNLOAD_VARIABLE = "CHECKPOINT_DOWNLOAD_FOLDER"
@@ -31,7 +31,7 @@ class ModelSource:
 
     name: str
     family: ModelFamily
-    config: TransformerConfig
+    config: VisionConfig
     processor: Mapping[str, Any] = field(default_factory=dict)  # the yaml's section
     weights: Path | None = None
     looked_for: tuple[Path, ...] = ()  # where weights were not found
@@ -69,7 +69,7 @@ def looks_like_path(given: str) -> bool:
 
 def make_config(
     family: ModelFamily, settings: Mapping[str, Any], path: str = "model.model_config"
-) -> TransformerConfig:
+) -> VisionConfig:
     """The family's config object from a yaml's `model_config`, whose `type` is optional.
 
     Raises:
@@ -80,11 +80,11 @@ def make_config(
     if given != wanted:
         raise ConfigError(f"{path}.type: '{given}' given, {family.arch} takes '{wanted}'")
     rest = {key: value for key, value in settings.items() if key != "type"}
-    config: TransformerConfig = validate(family.config_class, rest, path)
+    config: VisionConfig = validate(family.config_class, rest, path)
     return config
 
 
-def make_processor(family: ModelFamily, config: TransformerConfig, section: Any) -> Any:
+def make_processor(family: ModelFamily, config: VisionConfig, section: Any) -> Any:
     """The family's processor from a yaml's `processor` section, or its default for the network.
 
     Raises:

@@ -45,6 +45,33 @@ def cosine(
     return lr_end + (learning_rate - lr_end) * 0.5 * (1.0 + math.cos(math.pi * done))
 
 
+def cosine_by_epoch(
+    step: int,
+    *,
+    learning_rate: float,
+    steps_per_epoch: int,
+    epochs: int,
+    warmup_epochs: float = 0.0,
+    cooldown_epochs: int = 0,
+    warmup_lr_init: float = 0.0,
+    lr_end: float = 0.0,
+) -> float:
+    """timm's cosine: one rate an epoch, for the recipes that were made with it.
+
+    Epoch e < `warmup_epochs` is on the line from `warmup_lr_init` to `learning_rate`; the cosine
+    is counted from epoch 0, so it is joined where it already is; the last `cooldown_epochs` of the
+    `epochs`, and all after, are at `lr_end`. (timm `scheduler/cosine_lr.py`, one cycle, no prefix.)
+    """
+    falling = epochs - cooldown_epochs
+    _check(falling, warmup_epochs, "epochs")
+    epoch = step // steps_per_epoch
+    if epoch < warmup_epochs:
+        return _warmup(epoch, learning_rate, warmup_epochs, warmup_lr_init)
+    if epoch >= falling:
+        return lr_end
+    return lr_end + (learning_rate - lr_end) * 0.5 * (1.0 + math.cos(math.pi * epoch / falling))
+
+
 def linear(
     step: int,
     *,
@@ -77,12 +104,13 @@ def constant(
     return learning_rate
 
 
-def _warmup(step: int, learning_rate: float, warmup_steps: int, warmup_lr_init: float) -> float:
+def _warmup(step: int, learning_rate: float, warmup_steps: float, warmup_lr_init: float) -> float:
     return warmup_lr_init + (learning_rate - warmup_lr_init) * step / warmup_steps
 
 
-def _check(total_steps: int, warmup_steps: int) -> None:
+def _check(total_steps: int, warmup_steps: float, unit: str = "steps") -> None:
     if total_steps < 1 or not 0 <= warmup_steps <= total_steps:
         raise ConfigError(
-            f"warm-up must lie within the run: {warmup_steps} warm-up steps, {total_steps} steps"
+            f"warm-up must lie within the run: {warmup_steps:g} warm-up "
+            f"{unit}, {total_steps} {unit}"
         )

@@ -31,13 +31,14 @@ def evaluation(source, batch_size=4, **settings):
 
 
 def test_arrays_of_a_training_batch(source):
-    loader = training(source, mixup=MIXUP, noise_length=16, drop_noise_length=6)
+    loader = training(source, mixup=MIXUP, noise_length=16, drop_noise_length=6, token_grid=(4, 4))
     batch = next(loader.epoch(0))
     assert {key: (a.shape, str(a.dtype)) for key, a in batch.items()} == {
         "image": ((4, 3, 16, 16), "float32"),
         "target": ((4, 3), "float32"),
         "noise": ((4, 16), "float32"),
         "drop_noise": ((4, 6), "float32"),
+        "mix_box": ((4, 4), "int32"),
         "index": ((4,), "int64"),
     }
     assert all(array.flags.c_contiguous and array.flags.writeable for array in batch.values())

@@ -42,6 +42,7 @@ def gone(pids, seconds=5.0):
 def test_results_do_not_depend_on_the_workers(source):
     settings = {
         "mixup": Mixup(cutmix_alpha=1.0, num_classes=3), "noise_length": 9, "drop_noise_length": 4,
+        "token_grid": (8, 8),
     }  # fmt: skip
     transforms = build_transforms(TRAIN)
     found = []

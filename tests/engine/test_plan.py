@@ -92,6 +92,17 @@ def test_all_problems_come_together():
         (MAE, {"model__model_config__image_size": 32}, "takes 32 x 32 pixels with 3 channels"),
         (VIT_BASE, {"train_dataset__label_smoothing": 0.1}, "mixup_op has a label_smoothing"),
         (VIT_BASE, {"runner_config__batch_size": 31}, "so it must be even, given 31"),
+        (VIT, {"lr_schedule__cooldown_epochs": 2}, "an option of type cosine_by_epoch only"),
+        (
+            VIT,
+            {"lr_schedule__type": "cosine_by_epoch", "lr_schedule__cooldown_epochs": 35},
+            "the run has 40 epochs (runner_config.epochs): none is left between",
+        ),
+        (
+            VIT,
+            {"lr_schedule__type": "cosine_by_epoch", "lr_schedule__total_steps": 9},
+            "takes warmup_epochs, not warmup_steps or total_steps",
+        ),
     ],
 )
 def test_contradictions(path, changes, said):

@@ -28,6 +28,14 @@ VIT_TINY = {
     "intermediate_size": 192,
     "num_labels": 10,
 }
+LVVIT_TINY = {
+    "image_size": 64,
+    "hidden_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 144,
+    "num_labels": 10,
+}
 
 
 def golden(name: str) -> dict[str, np.ndarray]:
@@ -38,15 +46,17 @@ def golden(name: str) -> dict[str, np.ndarray]:
 @pytest.fixture(scope="session")
 def converted(tmp_path_factory):
     """name of a golden -> its weights through the family's own converter, as .safetensors."""
+    from mindformers_vit.models.lvvit.convert_weight import convert_weight as convert_lvvit
     from mindformers_vit.models.mae.convert_weight import convert_weight as convert_mae
     from mindformers_vit.models.vit.convert_weight import convert_weight as convert_vit
 
+    converters = {"mae": convert_mae, "vit": convert_vit, "lvvit": convert_lvvit}
     folder, done = tmp_path_factory.mktemp("converted"), {}
 
     def convert(name: str, file: str = "weights") -> Path:
         target = folder / f"{name}_{file}.safetensors"
         if target not in done:
-            function = convert_mae if name.startswith("mae") else convert_vit
+            function = converters[name.partition("_")[0]]
             done[target] = function(GOLDENS / name / f"{file}.pth", target)
         return target
 

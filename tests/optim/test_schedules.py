@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mindformers_vit.errors import ConfigError
-from mindformers_vit.optim.schedules import constant, cosine, linear, scaled_lr
+from mindformers_vit.optim.schedules import constant, cosine, cosine_by_epoch, linear, scaled_lr
 
 pytestmark = pytest.mark.fast
 GOLDENS = Path(__file__).parents[2].parent / "shared" / "goldens"
@@ -67,3 +67,37 @@ def test_scaled_lr():
     assert scaled_lr(5e-4, 1024, 512) == pytest.approx(1e-3)
     with pytest.raises(ConfigError, match="at least 1, given 0, 256"):
         scaled_lr(1.0, 0)
+
+
+def test_cosine_by_epoch():
+    """By the formula of timm's scheduler: t_initial 8, warmup_t 2, warmup_lr_init .1, lr_min .2."""
+
+    def lr(epoch, place=0):
+        return cosine_by_epoch(
+            epoch * 7 + place,
+            learning_rate=1.0,
+            steps_per_epoch=7,
+            epochs=10,
+            warmup_epochs=2,
+            cooldown_epochs=2,
+            warmup_lr_init=0.1,
+            lr_end=0.2,
+        )
+
+    expected = [
+        0.1,
+        0.55,
+        0.8828427,
+        0.7530734,
+        0.6,
+        0.4469266,
+        0.3171573,
+        0.2304482,
+        0.2,
+        0.2,
+        0.2,
+    ]
+    assert [lr(epoch) for epoch in range(11)] == pytest.approx(expected, abs=1e-6)
+    assert all(lr(3, place) == lr(3) for place in range(7))
+    with pytest.raises(ConfigError, match="3 warm-up epochs, 2 epochs"):
+        cosine_by_epoch(0, learning_rate=1.0, steps_per_epoch=7, epochs=2, warmup_epochs=3)

@@ -46,14 +46,13 @@ class Block(nn.Cell):
 
     def construct(self, x: ms.Tensor, noise: ms.Tensor | None = None) -> ms.Tensor:
         """x (B, T, D), noise (B, 2) of this block or None (nothing is dropped) -> (B, T, D)."""
-        branch = self.attn(self.norm1(x)).astype(ms.float32)  # (B, T, D)
-        if noise is not None:
-            branch = self.drop_path(branch, noise[:, 0])  # (B, T, D)
-        x = x + branch  # (B, T, D)
-        branch = self.mlp(self.norm2(x)).astype(ms.float32)  # (B, T, D)
-        if noise is not None:
-            branch = self.drop_path(branch, noise[:, 1])  # (B, T, D)
-        return x + branch  # (B, T, D)
+        x = x + self.kept(self.attn(self.norm1(x)), noise, 0)  # (B, T, D)
+        return x + self.kept(self.mlp(self.norm2(x)), noise, 1)  # (B, T, D)
+
+    def kept(self, branch: ms.Tensor, noise: ms.Tensor | None, number: int) -> ms.Tensor:
+        """What is added of branch 0 or 1: (B, T, D) float32."""
+        branch = branch.astype(ms.float32)  # (B, T, D)
+        return branch if noise is None else self.drop_path(branch, noise[:, number])
 
 
 def block_list(

@@ -44,6 +44,15 @@ def ones(rng: np.random.Generator, shape: Shape) -> Array:
     return np.ones(shape, np.float32)
 
 
+def constant(value: float) -> Init:
+    """All `value`."""
+
+    def draw(rng: np.random.Generator, shape: Shape) -> Array:
+        return np.full(shape, value, np.float32)
+
+    return draw
+
+
 def normal(std: float) -> Init:
     """N(0, std²). This is also timm's `trunc_normal_(std)`, whose bounds are the absolute ±2."""
 
@@ -126,6 +135,15 @@ def norm(name: str, width: int) -> ParamSpecs:
     return {
         f"{name}.gamma": ParamSpec((width,), ones),
         f"{name}.beta": ParamSpec((width,), zeros),
+    }
+
+
+def batch_norm(name: str, width: int) -> ParamSpecs:
+    """A `norm` with its moving statistics: those of N(0, 1) at first, changed without gradients."""
+    return {
+        **norm(name, width),
+        f"{name}.moving_mean": ParamSpec((width,), zeros, trainable=False),
+        f"{name}.moving_variance": ParamSpec((width,), ones, trainable=False),
     }
 
 

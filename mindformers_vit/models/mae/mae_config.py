@@ -6,7 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mindformers_vit.models.transformer_config import Positive, TransformerConfig, not_divided
+from mindformers_vit.models.transformer_config import TransformerConfig
+from mindformers_vit.models.vision_config import Positive, not_divided
 from mindformers_vit.registry import ModelFamily, register_family
 
 

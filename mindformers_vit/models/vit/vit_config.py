@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mindformers_vit.models.transformer_config import Positive, TransformerConfig
+from mindformers_vit.models.transformer_config import TransformerConfig
+from mindformers_vit.models.vision_config import Positive, not_all_named
 from mindformers_vit.registry import ModelFamily, register_family
 
 
@@ -22,14 +23,7 @@ class ViTConfig(TransformerConfig):
     id2label: dict[int, str] | None = None  # class index -> name, for every class
 
     def _problems(self) -> list[str]:
-        problems = super()._problems()
-        labels = self.id2label
-        if labels is not None and sorted(labels) != list(range(self.num_labels)):
-            problems.append(
-                f"id2label names {len(labels)} classes; num_labels {self.num_labels} needs "
-                f"exactly the keys 0 to {self.num_labels - 1}"
-            )
-        return problems
+        return super()._problems() + not_all_named(self.id2label, self.num_labels)
 
 
 _BASE = "mindformers_vit.models.vit"

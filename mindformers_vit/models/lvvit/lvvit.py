@@ -1,0 +1,146 @@
+"""LV-ViT: a vision transformer trained on the labels of all its tokens.
+
+Jiang et al. 2021, "All Tokens Matter: Token Labeling for Training Better Vision Transformers",
+arXiv 2104.10858; reference https://github.com/zihangJiang/TokenLabeling (Apache-2.0).
+
+Legend: B batch, C channels, H, W image, N patches, T = N + 1 tokens, D width, L blocks,
+K = num_labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import mindspore as ms
+from mindspore import nn, ops
+
+from mindformers_vit.models.base import PreTrainedModel
+from mindformers_vit.models.layers.block import Block
+from mindformers_vit.models.layers.drop_path import drop_path_rates
+from mindformers_vit.models.layers.linear import Linear, zeros_parameter
+from mindformers_vit.models.layers.norm import LayerNorm
+from mindformers_vit.models.layers.parameters import ParamSpecs
+from mindformers_vit.models.loading import Array, LoadingRules
+from mindformers_vit.models.lvvit import lvvit_loading, lvvit_params
+from mindformers_vit.models.lvvit.lvvit_config import FAMILY, LVViTConfig
+from mindformers_vit.models.lvvit.lvvit_stem import ConvStem
+from mindformers_vit.models.lvvit.lvvit_training import TokenLabelForward
+from mindformers_vit.models.lvvit.mix_token import box_mask, mix_with_partner
+
+AUX_SHARE = 0.5  # of the strongest token in the logits of evaluation
+
+
+class SkipBlock(Block):
+    """A `Block` whose branches are divided by `skip_lam` before they are added."""
+
+    def __init__(self, config: LVViTConfig, drop_path_rate: float) -> None:
+        super().__init__(
+            config.hidden_size,
+            num_heads=config.num_attention_heads,
+            hidden=config.intermediate_size,
+            eps=config.layer_norm_eps,
+            qkv_bias=config.qkv_bias,
+            drop_path_rate=drop_path_rate,
+            compute_dtype=config.compute_dtype,
+        )
+        self.skip_lam = config.skip_lam
+
+    def construct(self, x: ms.Tensor, noise: ms.Tensor | None = None) -> ms.Tensor:
+        """x (B, T, D), noise (B, 2) of this block or None (nothing is dropped) -> (B, T, D)."""
+        x = x + self.kept(self.attn(self.norm1(x)), noise, 0) / self.skip_lam  # (B, T, D)
+        return x + self.kept(self.mlp(self.norm2(x)), noise, 1) / self.skip_lam  # (B, T, D)
+
+
+class LVViTForImageClassification(PreTrainedModel):
+    """`construct(pixel_values, drop_noise=None, mix_box=None)`.
+
+    In evaluation the logits (B, K): the class token's + 0.5 · the largest of all other tokens'.
+    In training (`set_train(True)`) both apart: (B, K) and (B, N, K).
+
+    Args:
+        config: its settings.
+        seed: of the initial weights.
+    """
+
+    family = FAMILY
+    training_cell = TokenLabelForward
+
+    def __init__(self, config: LVViTConfig, *, seed: int = 0) -> None:
+        super().__init__(config)
+        width, dtype = config.hidden_size, config.compute_dtype
+        self.grid = config.grid
+        self.num_features = width
+        self.num_layers = config.num_hidden_layers
+
+        self.patch_embed = ConvStem(config)
+        self.cls_token = zeros_parameter((1, 1, width))
+        self.pos_embed = zeros_parameter((1, config.num_patches + 1, width))
+        rates = drop_path_rates(config.drop_path_rate, config.num_hidden_layers)
+        self.blocks = nn.CellList([SkipBlock(config, rate) for rate in rates])
+        self.norm = LayerNorm(width, eps=config.layer_norm_eps)
+        self.head = Linear(width, config.num_labels, compute_dtype=dtype)
+        self.aux_head = Linear(width, config.num_labels, compute_dtype=dtype)
+        self.init_weights(seed)
+
+    @staticmethod
+    def parameter_specs(config: LVViTConfig) -> ParamSpecs:
+        return lvvit_params.parameter_specs(config)
+
+    @staticmethod
+    def loading_rules(
+        config: LVViTConfig, loaded: Mapping[str, Array], *, new_parts: bool
+    ) -> LoadingRules:
+        return lvvit_loading.loading_rules(config, loaded, new_parts=new_parts)
+
+    def no_weight_decay(self) -> set[str]:
+        return set(lvvit_params.NO_WEIGHT_DECAY)
+
+    def construct(
+        self,
+        pixel_values: ms.Tensor,
+        drop_noise: ms.Tensor | None = None,
+        mix_box: ms.Tensor | None = None,
+    ) -> ms.Tensor | tuple[ms.Tensor, ms.Tensor]:
+        """Classify images.
+
+        Args:
+            pixel_values: (B, C, H, W) normalised images.
+            drop_noise: (B, 2·L) uniform in [0, 1) for the drop paths of a training step; without
+                it nothing is dropped.
+            mix_box: (1 or B, 4) first row, first column, row after the last, column after the
+                last of the tokens that come from image B-1-i; without it nothing is mixed.
+
+        Returns:
+            (B, K) float32 logits; in training the class token's, and the others' (B, N, K) with
+            those in the box back at the image they belong to.
+        """
+        x = self.forward_features(pixel_values, drop_noise, mix_box)  # (B, T, D)
+        x_cls, x_aux = self.forward_heads(x)  # (B, K), (B, N, K)
+        if not self.training:
+            return x_cls + AUX_SHARE * ops.amax(x_aux, 1)  # (B, K)
+        if mix_box is not None:
+            x_aux = mix_with_partner(x_aux, box_mask(mix_box, self.grid))  # (B, N, K)
+        return x_cls, x_aux
+
+    def forward_features(
+        self,
+        pixel_values: ms.Tensor,
+        drop_noise: ms.Tensor | None = None,
+        mix_box: ms.Tensor | None = None,
+    ) -> ms.Tensor:
+        """(B, C, H, W) -> (B, T, D) normalised tokens, class token first."""
+        x = self.patch_embed(pixel_values)  # (B, N, D)
+        if mix_box is not None:
+            x = mix_with_partner(x, box_mask(mix_box, self.grid))  # (B, N, D)
+        x = ops.cat((ops.tile(self.cls_token, (x.shape[0], 1, 1)), x), 1)  # (B, T, D)
+        x = x + self.pos_embed  # (B, T, D)
+        for i, block in enumerate(self.blocks):
+            if drop_noise is None:
+                x = block(x)  # (B, T, D)
+            else:
+                x = block(x, drop_noise[:, 2 * i : 2 * i + 2])  # (B, T, D)
+        return self.norm(x)  # (B, T, D)
+
+    def forward_heads(self, x: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
+        """(B, T, D) -> (B, K) of the class token and (B, N, K) of the others, float32."""
+        return self.head(x[:, 0]).astype(ms.float32), self.aux_head(x[:, 1:]).astype(ms.float32)
