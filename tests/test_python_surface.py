@@ -16,7 +16,7 @@ from mindformers_vit.models.mae.mae_config import FAMILY as MAE
 from mindformers_vit.models.vit.vit_config import FAMILY as VIT
 from tests.engine import lab
 
-DOCUMENT = Path(__file__).parents[2] / "shared/source_documents/002_854511df8fd0d194.txt"
+DOCUMENT = Path(__file__).parent / "documents" / "mae_model_card.md"
 NAME, VIT_NAME = "mae_vit_test_p8", "vit_test_p8"
 
 

@@ -12,7 +12,7 @@ from mindformers_vit.engine.plan import make_plan
 pytestmark = pytest.mark.fast
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "README_CN.md", *sorted((ROOT / "configs").rglob("*.yaml"))]
-MAE_DOCUMENT = ROOT.parent / "shared" / "source_documents" / "002_854511df8fd0d194.txt"
+MAE_DOCUMENT = ROOT / "tests" / "documents" / "mae_model_card.md"
 START = "python run_mindformer.py "
 
 

@@ -14,7 +14,7 @@ from mindformers_vit.checkpoint.store import CheckpointStore
 from mindformers_vit.checkpoint.weights import read_shapes, read_weights, write_weights
 from mindformers_vit.errors import CheckpointError
 
-GOLDENS = Path(__file__).parents[2].parent / "shared" / "goldens"
+GOLDENS = Path(__file__).parents[1] / "goldens"
 TENSORS = {
     "w": np.arange(6, dtype=np.float32).reshape(2, 3).T,
     "scalar": np.array(3, np.int32),

@@ -15,7 +15,7 @@ from tests.data.helpers import EVAL, NORMALIZE, TRAIN, Draws, picture
 
 pytestmark = pytest.mark.fast
 
-GOLDENS = Path(__file__).parents[2].parent / "shared" / "goldens" / "preprocess"
+GOLDENS = Path(__file__).parents[1] / "goldens" / "preprocess"
 MAE_1_0 = [  # the upstream yaml of MindFormers r1.0, word for word
     {"type": "RandomCropDecodeResize", "size": 224, "scale": [0.2, 1.0], "interpolation": "cubic"},
     {"type": "RandomHorizontalFlip", "prob": 0.5},

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-GOLDENS = Path(__file__).parents[2].parent / "shared" / "goldens"
+GOLDENS = Path(__file__).parents[1] / "goldens"
 
 MAE_TINY = {
     "image_size": 32,

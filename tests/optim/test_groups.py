@@ -8,7 +8,7 @@ from mindformers_vit.errors import ConfigError
 from mindformers_vit.optim.groups import ParamRule, parameter_rules
 
 pytestmark = pytest.mark.fast
-GOLDEN = Path(__file__).parents[2].parent / "shared/goldens/vit_finetune_10steps"
+GOLDEN = Path(__file__).parents[1] / "goldens/vit_finetune_10steps"
 
 
 def vit_layer(name: str) -> int:

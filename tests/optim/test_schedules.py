@@ -7,7 +7,7 @@ from mindformers_vit.errors import ConfigError
 from mindformers_vit.optim.schedules import constant, cosine, cosine_by_epoch, linear, scaled_lr
 
 pytestmark = pytest.mark.fast
-GOLDENS = Path(__file__).parents[2].parent / "shared" / "goldens"
+GOLDENS = Path(__file__).parents[1] / "goldens"
 
 
 @pytest.mark.parametrize(
