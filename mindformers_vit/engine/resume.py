@@ -25,18 +25,20 @@ _MAY_CHANGE = (  # when resuming: these do not touch an update
 
 
 def resume_point(plan: Plan, store: CheckpointStore, config_text: str) -> tuple[Any, Any, str]:
-    """Tensors, state and place of the checkpoint to go on from: the one given, else the newest.
+    """Tensors, state and place of the checkpoint to go on from.
+
+    That is the one given, else the newest of this output directory, else the newest in the
+    directory given.
 
     Raises:
         CheckpointError: there is none, or it is of a run with other settings (each is named).
     """
     given = plan.run.load_checkpoint
-    if given:
-        path = Path(given).expanduser()
-        found = path if (path / FILE_NAME).is_file() else newest_checkpoint(path)
-    else:
+    found = Path(given).expanduser() if given else None
+    if found is None or not (found / FILE_NAME).is_file():
+        # the command that began a fine-tuning names the weights it began from: own ones first
         newest = store.latest_valid()
-        found = newest.path if newest else None
+        found = newest.path if newest else found and newest_checkpoint(found)
     if found is None:
         raise CheckpointError(
             f"resume_training: no valid training checkpoint in '{given or store.root}'"

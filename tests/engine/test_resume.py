@@ -171,6 +171,16 @@ def test_nothing_to_resume(run, capsys, tmp_path):
     assert "is of a run with other settings" in capsys.readouterr().err
 
 
+def test_the_command_that_began_a_finetuning_resumes_it(run, tmp_path):
+    assert run("mae", "pretrain", stop_at(1)) == 0
+    start = ("--run_mode", "finetune", "--load_checkpoint", str(tmp_path / "pretrain"))
+    assert run("vit", "unbroken", *start) == 0
+    assert run("vit", "broken", *start, stop_at(2)) == 0
+    assert run("vit", "broken", *start, *RESUME) == 0
+    unbroken = digest(trained(tmp_path / "unbroken")[0])
+    assert digest(trained(tmp_path / "broken")[0]) == unbroken
+
+
 def test_a_new_run_leaves_nothing_of_the_old_one_in_its_way(run, tmp_path):
     """Resuming the second run must not find the first one's longer road."""
     assert run("vit", "out") == 0

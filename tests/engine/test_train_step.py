@@ -98,6 +98,25 @@ def test_accumulated_batches_are_one_large_batch():
         np.testing.assert_allclose(tensors[name], value, rtol=0, atol=1e-5, err_msg=name)
 
 
+def test_the_update_takes_the_clipped_gradients():
+    step = build(lab.VIT)
+    result = step(batches("vit"), 1e-3)
+    assert result["grad_norm"] > 0.5  # as it was before
+    moments = [v for n, v in step.tensors().items() if n.startswith("optimizer.m.")]
+    norm = np.sqrt(sum((moment.astype(np.float64) ** 2).sum() for moment in moments))
+    assert norm == pytest.approx((1 - 0.9) * 0.5, rel=1e-4)  # beta1 0.9, max_grad_norm 0.5
+
+
+def test_the_noise_of_the_batch_decides_what_is_dropped():
+    losses = []
+    for noise in (0.0, 0.25, 0.5):  # the last block has the rate 0.3, the first 0
+        found = batches("vit")
+        for batch in found:
+            batch["drop_noise"][:] = noise
+        losses.append(build(lab.VIT)(found, 1e-3)["loss"])
+    assert losses[0] == losses[1] != pytest.approx(losses[2], rel=1e-6)
+
+
 # ---- what is not finite
 
 
