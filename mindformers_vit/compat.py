@@ -5,7 +5,6 @@ here when first needed, nowhere by the layers above the networks.
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +80,6 @@ def resolve_dtype(wanted: str, device_name: str) -> str:
             "allowed there: auto, float32, float16"
         )
     return wanted
-
-
-def rank_and_size() -> tuple[int, int]:
-    """This process's rank and the number of processes, from the launcher's environment."""
-    return int(os.environ.get("RANK_ID", "0")), int(os.environ.get("RANK_SIZE", "1"))
 
 
 def jit(function: Any) -> Any:

@@ -246,6 +246,11 @@ class RunConfig(StrictModel):
     metric: Metric = Metric()
     processor: ProcessorConfig | None = None
 
+    @property
+    def is_training(self) -> bool:
+        """Whether this run changes weights: run_mode train or finetune."""
+        return self.run_mode in ("train", "finetune")
+
     eval_callbacks: Any = dead("evaluation has no callbacks of its own")
     parallel: Any = dead(_SHARDING)
     parallel_config: Any = dead(_SHARDING)

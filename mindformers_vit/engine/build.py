@@ -15,8 +15,6 @@ from mindformers_vit.errors import ConfigError, MindFormersViTError
 from mindformers_vit.optim.schedules import scaled_lr
 from mindformers_vit.tools.image_tools import list_images
 
-TRAINING = ("train", "finetune")
-
 
 @dataclass(frozen=True)
 class Data:
@@ -31,9 +29,9 @@ def open_data(plan: Plan, *, has_inputs: bool = False) -> Data:
     """Find the images and do the arithmetic; ConfigError carries every problem found."""
     run, problems = plan.run, list[str]()
     train = evaluation = None
-    if run.run_mode in TRAINING:
+    if run.is_training:
         train = _open(plan, run.train_dataset, "train", problems)
-    if run.run_mode == "eval" or (run.do_eval and run.run_mode in TRAINING):
+    if run.run_mode == "eval" or (run.do_eval and run.is_training):
         evaluation = _open(plan, run.eval_dataset, "eval", problems)
     length = _length(plan, train, problems) if train is not None else None
     if run.run_mode == "predict" and not (has_inputs or run.predict.data):

@@ -21,7 +21,7 @@ def warnings_of(run: RunConfig) -> list[str]:
     known = [f"{', '.join(paths)} ignored ({why})" for why, paths in reasons.items()]
     known += _known_typos(run)
     epochs, warmup = run.runner_config.epochs, run.lr_schedule.warmup_epochs
-    if warmup is not None and warmup >= epochs and run.run_mode in ("train", "finetune"):
+    if warmup is not None and warmup >= epochs and run.is_training:
         known.append(
             f"lr_schedule.warmup_epochs {warmup:g} against runner_config.epochs {epochs}: the "
             f"learning rate only rises, to {100 * epochs / warmup:.0f} % of its peak"

@@ -222,8 +222,8 @@ def _pixel_shapes(run: RunConfig, parts: Mapping[str, Any]) -> list[str]:
     """What the transforms make must be what the network takes."""
     network, found = parts["network"], []
     wanted = (network.num_channels, *network.image_hw)
-    is_training = run.run_mode in ("train", "finetune")
-    used = {"train": is_training, "eval": run.run_mode == "eval" or (is_training and run.do_eval)}
+    evaluates = run.run_mode == "eval" or (run.is_training and run.do_eval)
+    used = {"train": run.is_training, "eval": evaluates}
     for name in (name for name, is_used in used.items() if is_used):
         steps = parts[f"{name}_transforms"] or (
             parts["processor"] and parts["processor"].transforms
@@ -254,7 +254,7 @@ def _warmup(run: RunConfig) -> list[str]:
             f"lr_schedule.cooldown_epochs: {cooldown} given with warmup_epochs {warmup or 0:g}, "
             f"but the run has {epochs} epochs (runner_config.epochs): none is left between"
         ]
-    if warmup is None or warmup < epochs or run.run_mode not in ("train", "finetune"):
+    if warmup is None or warmup < epochs or not run.is_training:
         return []
     if is_mindformers(run):
         return []  # its published recipe warms up longer than it runs: a warning

@@ -78,7 +78,7 @@ def run(
         memory=context.max_device_memory,
     )
     logger.info("%s on %s, output in %s", mode, device, directory)
-    if mode in build.TRAINING:
+    if plan.run.is_training:
         from mindformers_vit.engine.train import train
 
         return train(plan, data, network, directory, config_text, callbacks)

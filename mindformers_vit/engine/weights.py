@@ -45,8 +45,7 @@ class Weights:
 def find_weights(plan: Plan) -> Weights | None:
     """The weights a run starts from, or None for new ones (only when training)."""
     given = plan.run.load_checkpoint
-    is_training = plan.run.run_mode in ("train", "finetune")
-    if not given and not is_training:
+    if not given and not plan.run.is_training:
         given = plan.network.checkpoint_name_or_path or ""
         if not given:
             raise CheckpointError(
@@ -175,7 +174,7 @@ def check_settings(plan: Plan, weights: Weights) -> None:
 
 def _new_parts(plan: Plan) -> bool:
     """Training may start a head or a decoder anew; evaluation and prediction may not."""
-    return plan.run.run_mode in ("train", "finetune")
+    return plan.run.is_training
 
 
 def with_labels(plan: Plan, labels: Mapping[int, str] | Sequence[str] | None) -> Plan:
