@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "mindformers_vit"
-BASE = {"errors", "registry", "compat"}
+BASE = {"errors", "registry", "compat", "web"}
 CORE = {"data", "losses", "metrics", "optim", "checkpoint", "models.layers"}
 LAYERS = [
     ({"errors"}, set()),
-    ({"registry", "compat"}, {"errors"}),
+    ({"registry", "compat", "web"}, {"errors"}),
     ({"config"}, BASE),
     (CORE, {*BASE, "config"}),
     ({"tools"}, {*BASE, "config", "data"}),

@@ -102,8 +102,13 @@ def set_default_mode(path: Path) -> None:
 
 def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file."""
-    digest = hashlib.sha256()
+    return digest(path, "sha256")
+
+
+def digest(path: Path, kind: str) -> str:
+    """Hexadecimal digest of a file; `kind` as hashlib names it."""
+    found = hashlib.new(kind, usedforsecurity=False)
     with open(path, "rb") as file:
         while block := file.read(_CHUNK):
-            digest.update(block)
-    return digest.hexdigest()
+            found.update(block)
+    return found.hexdigest()

@@ -18,7 +18,7 @@ from mindformers_vit.checkpoint.weights import FORMATS, read_weights
 from mindformers_vit.config.loader import load_yaml, parse_yaml
 from mindformers_vit.engine.plan import Plan
 from mindformers_vit.errors import CheckpointError, ConfigError
-from mindformers_vit.models.sources import find_source, looks_like_path, missing_weights
+from mindformers_vit.models.sources import find_source, looks_like_path, weight_file
 
 logger = logging.getLogger(__name__)
 _SAVED = ("", "rank_0", "checkpoint_network/rank_0")
@@ -67,9 +67,8 @@ def read(given: str) -> Weights:
     if looks_like_path(given):
         raise CheckpointError(f"load_checkpoint: '{given}': no such file or directory")
     source = find_source(given)
-    if source.weights is None:
-        raise CheckpointError(missing_weights(source))
-    return Weights(read_weights(source.weights), str(source.weights), source.config.settings())
+    file = weight_file(source)
+    return Weights(read_weights(file), str(file), source.config.settings())
 
 
 def _read_directory(path: Path) -> Weights:

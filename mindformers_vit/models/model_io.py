@@ -16,7 +16,7 @@ from mindformers_vit.errors import CheckpointError, ConfigError
 from mindformers_vit.models.base import PreTrainedModel
 from mindformers_vit.models.layers.parameters import ParamSpec, initial_value, shapes_of
 from mindformers_vit.models.loading import Array, LoadingRules
-from mindformers_vit.models.sources import ModelSource, find_source, missing_weights
+from mindformers_vit.models.sources import ModelSource, find_source, weight_file
 from mindformers_vit.registry import ModelFamily
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,8 @@ def load_model(
     Args:
         name_or_path: a model name, a yaml, a model directory or a weight file beside its yaml.
         family: the only family allowed, if given.
-        download_checkpoint: False gives the network with its initial weights instead.
+        download_checkpoint: whether the weights of a name that are not here are fetched from
+            their publisher and converted; False gives the network's initial weights instead.
         new_parts: see `load_weights`.
         overrides: settings that replace those found.
 
@@ -49,12 +50,10 @@ def load_model(
             f"'{name_or_path}' is a {source.family.arch}, no {family.arch}; "
             f"use {source.family.arch} or AutoModel"
         )
-    if download_checkpoint and source.weights is None:
-        raise CheckpointError(missing_weights(source))
+    weights = weight_file(source) if download_checkpoint else None
     network = build(source)
-    if download_checkpoint:
-        assert source.weights is not None
-        load_weights(network, source.weights, new_parts=new_parts)
+    if weights is not None:
+        load_weights(network, weights, new_parts=new_parts)
     return network
 
 

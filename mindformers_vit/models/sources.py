@@ -3,7 +3,8 @@ No MindSpore here.
 
 A model directory holds `<name>.yaml` (sections `model` and `processor`) beside
 `<name>.safetensors` or `<name>.ckpt`. Weights of a model *name* are looked for in
-`$CHECKPOINT_DOWNLOAD_FOLDER/<family>/` (default `./checkpoint_download/<family>/`).
+`$CHECKPOINT_DOWNLOAD_FOLDER/<family>/` (default `./checkpoint_download/<family>/`), and brought
+there from their publisher when they are needed (`published.py`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from mindformers_vit.checkpoint.weights import FORMATS
 from mindformers_vit.config.loader import load_yaml
 from mindformers_vit.config.strict import validate
 from mindformers_vit.errors import CheckpointError, ConfigError
+from mindformers_vit.models.published import obtain
 from mindformers_vit.models.vision_config import VisionConfig
 from mindformers_vit.registry import ModelFamily, find_arch, find_model
 
@@ -35,6 +37,7 @@ class ModelSource:
     processor: Mapping[str, Any] = field(default_factory=dict)  # the yaml's section
     weights: Path | None = None
     looked_for: tuple[Path, ...] = ()  # where weights were not found
+    weights_name: str = ""  # the model name whose weights are meant, if one is
 
 
 def find_source(
@@ -99,32 +102,35 @@ def make_processor(family: ModelFamily, config: VisionConfig, section: Any) -> A
     return processor_class.for_network(config, section.get("image_processor"))
 
 
-def named_weights(name: str, family: ModelFamily) -> tuple[Path | None, tuple[Path, ...]]:
-    """The local weight file of a model name, and every place looked at."""
-    folder = Path(os.environ.get(DOWNLOAD_VARIABLE) or DOWNLOAD_FOLDER) / family.name
-    places = tuple(folder / f"{name}.{ending}" for ending in FORMATS)
-    return next((place for place in places if place.is_file()), None), places
+def weight_file(source: ModelSource) -> Path:
+    """The weight file of a source; for a model name without one, the publisher's, fetched now.
+
+    Raises:
+        CheckpointError: there is none; with what was looked for and what to do.
+    """
+    if source.weights is not None:
+        return source.weights
+    if source.weights_name:
+        family, name = find_model(source.weights_name)
+        return obtain(name, family.name, _cache_folder(family))
+    places = ", ".join(str(place) for place in source.looked_for) or "nothing"
+    raise CheckpointError(f"no weights for '{source.name}'; looked for: {places}")
 
 
-def missing_weights(source: ModelSource) -> str:
-    """The text of the error for a model without weights: what was looked for, what to do."""
-    places = "".join(f"\n  {place}" for place in source.looked_for) or " nowhere"
-    script = f"mindformers_vit/models/{source.family.name}/convert_weight.py"
-    target = source.looked_for[0] if source.looked_for else f"{source.name}.{FORMATS[0]}"
-    return (
-        f"no weights for '{source.name}'; looked for:{places}\n"
-        f"Nothing is downloaded. Put the file there ({DOWNLOAD_VARIABLE} names another folder); "
-        f"a PyTorch file is converted with\n"
-        f"  python {script} --torch_path FILE.pth --mindspore_path {target}\n"
-        f"A network with initial weights is made by AutoModel.from_config('{source.name}')."
-    )
+def _cache_folder(family: ModelFamily) -> Path:
+    return Path(os.environ.get(DOWNLOAD_VARIABLE) or DOWNLOAD_FOLDER) / family.name
+
+
+def _cached(name: str, family: ModelFamily) -> Path | None:
+    """The local weight file of a model name."""
+    places = (_cache_folder(family) / f"{name}.{ending}" for ending in FORMATS)
+    return next((place for place in places if place.is_file()), None)
 
 
 def _from_name(given: str, overrides: dict[str, Any]) -> ModelSource:
     family, name = find_model(given)
     config = make_config(family, {**family.variants[name], **overrides}, name)
-    weights, places = named_weights(name, family)
-    return ModelSource(name, family, config, weights=weights, looked_for=places)
+    return ModelSource(name, family, config, weights=_cached(name, family), weights_name=name)
 
 
 def _from_yaml(path: Path, overrides: dict[str, Any]) -> ModelSource:
@@ -140,20 +146,21 @@ def _from_yaml(path: Path, overrides: dict[str, Any]) -> ModelSource:
         settings.pop("id2label", None)
     config = make_config(family, settings, f"{path}: model.model_config")
     weights, places = _weights_beside(path)
+    name = ""
     if weights is None and config.checkpoint_name_or_path:
-        weights, more = _weights_named(config.checkpoint_name_or_path, family)
-        places += more
+        weights, name = _weights_named(config.checkpoint_name_or_path)
+        places += () if weights or name else (Path(config.checkpoint_name_or_path),)
     processor = values.get("processor") or {}
-    return ModelSource(path.stem, family, config, processor, weights, places)
+    return ModelSource(path.stem, family, config, processor, weights, places, name)
 
 
-def _weights_named(text: str, family: ModelFamily) -> tuple[Path | None, tuple[Path, ...]]:
-    """The weights that `checkpoint_name_or_path` means."""
+def _weights_named(text: str) -> tuple[Path | None, str]:
+    """The weights that `checkpoint_name_or_path` means, and the model name if it is one."""
     if looks_like_path(text):
         path = Path(text).expanduser()
-        return (path, ()) if path.is_file() else (None, (path,))
-    own_family, name = find_model(text)
-    return named_weights(name, own_family)
+        return (path if path.is_file() else None), ""
+    family, name = find_model(text)
+    return _cached(name, family), name
 
 
 def _weights_beside(path: Path) -> tuple[Path | None, tuple[Path, ...]]:

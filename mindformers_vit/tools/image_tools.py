@@ -6,13 +6,9 @@ as in training.
 
 from __future__ import annotations
 
-import http.client
 import io
 import time
-import urllib.error
-import urllib.request
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -24,11 +20,10 @@ from PIL import Image, UnidentifiedImageError
 from mindformers_vit.data.decode import to_rgb
 from mindformers_vit.data.sources import IMAGE_ENDINGS
 from mindformers_vit.errors import DataError
+from mindformers_vit.web import TIMEOUT, content_length, open_url, read_chunks
 
 MAX_BYTES = 32 * 2**20  # of a download
 MAX_PIXELS = 89_478_485  # of a picture (Pillow's own limit: 256 MiB as RGB)
-TIMEOUT = 20.0  # seconds without an answer; a whole download may take three times as long
-_CHUNK = 2**16
 
 
 def is_url(source: Any) -> bool:
@@ -173,54 +168,21 @@ def _from_array(array: NDArray[Any], name: str) -> Image.Image:
 
 
 def download(url: str, *, timeout: float = TIMEOUT, max_bytes: int = MAX_BYTES) -> bytes:
-    """The bytes behind an http or https URL, certificates checked; DataError says what failed."""
-    if urlsplit(url).scheme.lower() not in ("http", "https"):
-        raise DataError(f"'{url}': only http and https URLs are read")
-    request = urllib.request.Request(url, headers={"User-Agent": "mindformers_vit"})
-    try:
-        with _opener().open(request, timeout=timeout) as response:
-            return _read(response, url, time.monotonic() + 3 * timeout, max_bytes)
-    except urllib.error.HTTPError as error:
-        error.close()
-        raise DataError(f"'{url}': the server answered {error.code} {error.reason}") from error
-    except urllib.error.URLError as error:
-        raise DataError(f"'{url}' cannot be read: {error.reason}") from error
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        raise DataError(f"'{url}' cannot be read: {error or type(error).__name__}") from error
-
-
-def _opener() -> urllib.request.OpenerDirector:
-    """Only http and https, also after a redirect; the proxies of the environment are used."""
-    opener = urllib.request.OpenerDirector()
-    handlers: Iterable[type[urllib.request.BaseHandler]] = (
-        urllib.request.ProxyHandler,
-        urllib.request.UnknownHandler,
-        urllib.request.HTTPHandler,
-        urllib.request.HTTPSHandler,
-        urllib.request.HTTPDefaultErrorHandler,
-        urllib.request.HTTPRedirectHandler,
-        urllib.request.HTTPErrorProcessor,
-    )
-    for handler in handlers:
-        opener.add_handler(handler())
-    return opener
-
-
-def _read(response: Any, url: str, deadline: float, max_bytes: int) -> bytes:
+    """The bytes behind an http or https URL; DataError says what failed."""
+    deadline = time.monotonic() + 3 * timeout
     too_large = DataError(f"'{url}': larger than the {max_bytes} bytes allowed")
-    declared = response.headers.get("Content-Length", "")
-    length = int(declared) if declared.isdigit() else None
-    if length is not None and length > max_bytes:
-        raise too_large
     parts: list[bytes] = []
     size = 0
-    while part := response.read1(_CHUNK):
-        parts.append(part)
-        size += len(part)
-        if size > max_bytes:
+    with open_url(url, timeout=timeout) as response:
+        if (content_length(response) or 0) > max_bytes:
             raise too_large
-        if time.monotonic() > deadline:
-            raise DataError(f"'{url}': the download takes too long, given up after {size} bytes")
-    if length is not None and size < length:
-        raise DataError(f"'{url}': the connection ended after {size} of {length} bytes")
+        for part in read_chunks(response, url):
+            parts.append(part)
+            size += len(part)
+            if size > max_bytes:
+                raise too_large
+            if time.monotonic() > deadline:
+                raise DataError(
+                    f"'{url}': the download takes too long, given up after {size} bytes"
+                )
     return b"".join(parts)
