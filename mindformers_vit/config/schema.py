@@ -212,6 +212,7 @@ class PredictConfig(StrictModel):
     data: list[str] = []
     batch_size: Positive = 1
     top_k: Positive = 1
+    candidate_labels: list[str] | Literal["imagenet"] | None = None  # the weights' own if None
     mask_ratio: float | None = Field(None, gt=0, lt=1)
 
 

@@ -25,7 +25,7 @@ def pipeline(
     output_dir: str | Path | None = None,
     save_file: str | Path | None = None,
     top_k: int | None = None,
-    candidate_labels: Sequence[str] | None = None,
+    candidate_labels: Sequence[str] | str | None = None,
     mask_ratio: float | None = None,
     seed: int | None = None,
 ) -> Pipeline:
@@ -38,7 +38,8 @@ def pipeline(
         image_processor: A processor, or the name or folder of one; the model's own unless given.
         output_dir: Where pictures and results go; the task's own default unless given.
         top_k: Classes named per picture (image_classification).
-        candidate_labels: Class names in place of the checkpoint's (image_classification).
+        candidate_labels: Class names in place of the checkpoint's, or "imagenet" for those of
+            ImageNet-1k (image_classification).
         mask_ratio: Part of the patches to hide (masked_image_modeling).
         seed: Of the hidden patches (masked_image_modeling).
 

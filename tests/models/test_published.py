@@ -11,6 +11,7 @@ import pytest
 from mindformers_vit.checkpoint.weights import read_weights
 from mindformers_vit.errors import CheckpointError
 from mindformers_vit.models import published
+from mindformers_vit.models.auto import AutoConfig
 from mindformers_vit.models.published import PUBLISHED, Published, obtain
 from mindformers_vit.models.sources import find_source, weight_file
 from mindformers_vit.registry import families, find_model
@@ -44,6 +45,13 @@ def test_the_table_names_every_full_size_network_that_has_weights():
         assert find_model(name)[1] == name
         assert urlsplit(entry.url).scheme == "https"
         assert entry.file_name.endswith((".pth", ".pth.tar"))
+
+
+def test_published_classifiers_name_their_classes():
+    labels = AutoConfig.from_pretrained("vit_base_p16").id2label
+    assert (len(labels), labels[0], labels[985]) == (1000, "tench, Tinca tinca", "daisy")
+    assert AutoConfig.from_pretrained("vit_base_p16", num_labels=10).id2label is None
+    assert AutoConfig.from_pretrained("vit_tiny_p8").id2label is None
 
 
 def test_a_name_becomes_weights(site, tmp_path, caplog):
