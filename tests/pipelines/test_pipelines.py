@@ -67,6 +67,8 @@ def test_options_of_another_task_are_refused():
             "allowed: a list of names, imag",
         ),
         ("image_classification", object(), {}, "object has no config"),
+        ("image_classification", Classifier(), {"backend": "pt"}, "'pt' given; allowed: ms"),
+        ("image_classification", Classifier(), {"tokenizer": "a"}, "vision models have none"),
     ],
 )
 def test_what_does_not_fit_is_said(task, network, options, words):
