@@ -116,6 +116,7 @@ class DatasetConfig(StrictModel):
     mask_policy: MaskPolicy | None = None
     mixup_op: dict[str, Any] | None = None  # keys of mindformers_vit.data.mixup.Mixup
     label_smoothing: Fraction = 0.0  # new: without mixup_op
+    repeated_augmentation: Positive = 1  # new: copies of an image in a row; training only
     batch_size: Positive | None = None  # evaluation only; training takes runner_config's
     num_parallel_workers: int | None = Field(None, ge=0)  # default: one a core, at most 8
     eval_interval: Positive = 1  # evaluate every so many epochs of training

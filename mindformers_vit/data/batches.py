@@ -35,12 +35,16 @@ class Field:
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample to make: the file, its position in the source, its label (-1: none)."""
+    """One sample to make: the file, its position in the source, its label (-1: none).
+
+    `copy` tells the copies of repeated augmentation within an epoch apart.
+    """
 
     path: str
     index: int
     label: int = -1
     epoch: int = 0
+    copy: int = 0
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,7 @@ class Recipe:
 
     def _pixels(self, sample: Sample, out: NDArray[np.float32]) -> None:
         image: Image = load_rgb(sample.path)
-        rng = sample_rng(self.seed, sample.epoch, sample.index, "augment")
+        rng = sample_rng(self.seed, sample.epoch, sample.index, "augment", sample.copy)
         try:
             self.transforms.into(image, rng, out)
         except Exception as error:
@@ -138,9 +142,9 @@ class Recipe:
     def _noise(self, sample: Sample, row: int, out: Batch) -> None:
         where = (self.seed, sample.epoch, sample.index)
         if self.noise_length:
-            out["noise"][row] = mask_noise(*where, self.noise_length)
+            out["noise"][row] = mask_noise(*where, self.noise_length, sample.copy)
         if self.drop_noise_length:
-            out["drop_noise"][row] = drop_noise(*where, self.drop_noise_length)
+            out["drop_noise"][row] = drop_noise(*where, self.drop_noise_length, sample.copy)
 
     def _labels(self, plan: BatchPlan, labels: NDArray[np.int32], out: Batch) -> None:
         """`label`, `target`, and mixup, which changes the images too."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 
+import numpy as np
+
 from mindformers_vit.data.batches import (
     BadSamplePolicy,
     Batch,
@@ -22,7 +24,7 @@ from mindformers_vit.data.mixup import Mixup
 from mindformers_vit.data.pool import WorkerPool
 from mindformers_vit.data.ring import Ring
 from mindformers_vit.data.rng import epoch_order
-from mindformers_vit.data.sampling import batch_positions, num_batches
+from mindformers_vit.data.sampling import batch_positions, num_batches, repeated
 from mindformers_vit.data.sources import ImageSource
 from mindformers_vit.data.transforms import Compose
 from mindformers_vit.errors import ConfigError, DataError
@@ -45,6 +47,7 @@ class Loader:
         drop_noise_length: residual branches of the network; 0 is none.
         token_grid: rows and columns of patches, for MixToken's box; None is none.
         with_labels: None takes the labels if the source has any.
+        repeated_augmentation: copies of a sample in a row, each augmented on its own.
         bad_sample: what to do with a sample that cannot be made; the default raises.
 
     Raises:
@@ -71,6 +74,7 @@ class Loader:
         drop_noise_length: int = 0,
         token_grid: tuple[int, int] | None = None,
         with_labels: bool | None = None,
+        repeated_augmentation: int = 1,
         bad_sample: BadSamplePolicy = refuse,
     ) -> None:
         labelled = source.labels is not None if with_labels is None else with_labels
@@ -85,6 +89,7 @@ class Loader:
         self._source = source
         self._seed, self._shuffle, self._drop_last = seed, shuffle, drop_last
         self._rank, self._world_size, self._num_workers = rank, world_size, num_workers
+        self._copies = repeated_augmentation
         self._recipe = Recipe(
             transforms=transforms,
             image_shape=transforms.output_shape(),
@@ -146,13 +151,15 @@ class Loader:
 
     def _plans(self, epoch: int, start_batch: int) -> Iterator[BatchPlan]:
         order = epoch_order(self._seed, epoch, len(self._source), shuffle=self._shuffle)
+        order, copies = repeated(order, self._copies)
+        places = np.arange(len(order))
         size, rank, world_size = self._recipe.batch_size, self._rank, self._world_size
         paths, labels = self._source.paths, self._source.labels
         for step in range(start_batch, self._length):
-            positions, valid = batch_positions(order, step, size, rank, world_size)
+            taken, valid = batch_positions(places, step, size, rank, world_size)
             samples = tuple(
-                Sample(paths[i], i, -1 if labels is None else int(labels[i]), epoch)
-                for i in positions.tolist()
+                Sample(paths[i], i, -1 if labels is None else int(labels[i]), epoch, copy)
+                for i, copy in zip(order[taken].tolist(), copies[taken].tolist(), strict=True)
             )
             yield BatchPlan(epoch, step, samples, tuple(valid.tolist()))
 

@@ -161,6 +161,7 @@ def train_loader(plan: Plan, source: ImageSource) -> Loader:
         drop_noise_length=drop_noise_length(plan),
         token_grid=plan.network.grid if getattr(plan.network, "mix_token", False) else None,
         with_labels=plan.labelled,
+        repeated_augmentation=dataset.repeated_augmentation,
     )
 
 

@@ -92,6 +92,7 @@ def test_all_problems_come_together():
         (MAE, {"model__model_config__image_size": 32}, "takes 32 x 32 pixels with 3 channels"),
         (VIT_BASE, {"train_dataset__label_smoothing": 0.1}, "mixup_op has a label_smoothing"),
         (VIT_BASE, {"runner_config__batch_size": 31}, "so it must be even, given 31"),
+        (VIT, {"eval_dataset__repeated_augmentation": 3}, "it belongs to train_dataset"),
         (VIT, {"lr_schedule__cooldown_epochs": 2}, "an option of type cosine_by_epoch only"),
         (
             VIT,
