@@ -16,6 +16,6 @@ def _training_only(run: RunConfig) -> list[str]:
     if dataset is None or dataset.repeated_augmentation == 1:
         return []
     return [
-        f"eval_dataset.repeated_augmentation: {dataset.repeated_augmentation} given, but evaluation "
-        f"sees every image once; it belongs to train_dataset"
+        f"eval_dataset.repeated_augmentation: {dataset.repeated_augmentation} given, but "
+        "evaluation sees every image once; it belongs to train_dataset"
     ]
