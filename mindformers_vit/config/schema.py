@@ -94,6 +94,8 @@ class DataLoaderConfig(StrictModel):
     num_parallel_workers: int | None = Field(None, ge=0)
     shuffle: bool = True  # of training; evaluation is in order
     num_samples: Positive | None = None
+    label_map_dir: str | None = None  # new: <label_map_dir>/<class>/<image>.npy for token labels
+    label_map_order: Literal["reference", "straight"] = "reference"  # data/token_labels.map_box
     extensions: Any = dead("every image format that Pillow reads is taken")
     class_indexing: Any = dead("classes are the sorted folder names")
     decode: Any = dead("images are always decoded")

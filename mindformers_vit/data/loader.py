@@ -20,6 +20,7 @@ from mindformers_vit.data.batches import (
     Sample,
     refuse,
 )
+from mindformers_vit.data.label_maps import LabelMaps
 from mindformers_vit.data.mixup import Mixup
 from mindformers_vit.data.pool import WorkerPool
 from mindformers_vit.data.ring import Ring
@@ -46,6 +47,7 @@ class Loader:
         noise_length: patches of an image, for MAE; 0 is none.
         drop_noise_length: residual branches of the network; 0 is none.
         token_grid: rows and columns of patches, for MixToken's box; None is none.
+        label_maps: targets of every token instead of the image's; not with mixup.
         with_labels: None takes the labels if the source has any.
         repeated_augmentation: copies of a sample in a row, each augmented on its own.
         bad_sample: what to do with a sample that cannot be made; the default raises.
@@ -73,6 +75,7 @@ class Loader:
         noise_length: int = 0,
         drop_noise_length: int = 0,
         token_grid: tuple[int, int] | None = None,
+        label_maps: LabelMaps | None = None,
         with_labels: bool | None = None,
         repeated_augmentation: int = 1,
         bad_sample: BadSamplePolicy = refuse,
@@ -84,6 +87,8 @@ class Loader:
         problems += _label_problems(
             source, labelled, batch_size, mixup, num_classes, label_smoothing
         )
+        if label_maps is not None and (not labelled or num_classes is None or mixup is not None):
+            problems.append("label_maps need labels and num_classes, and go without mixup_op")
         if problems:
             raise ConfigError(problems)
         self._source = source
@@ -103,6 +108,7 @@ class Loader:
             noise_length=noise_length,
             drop_noise_length=drop_noise_length,
             token_grid=token_grid,
+            label_maps=label_maps,
             bad_sample=bad_sample,
         )
         self._length = num_batches(len(source), batch_size * world_size, drop_last=drop_last)

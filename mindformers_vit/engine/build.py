@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from mindformers_vit.compat import missing_device
 from mindformers_vit.config.schema import DatasetConfig
+from mindformers_vit.data.label_maps import LabelMaps
 from mindformers_vit.data.loader import Loader
 from mindformers_vit.data.sources import ImageSource, open_source
 from mindformers_vit.engine.loop import Length
@@ -33,6 +35,8 @@ def open_data(plan: Plan, *, has_inputs: bool = False) -> Data:
         train = _open(plan, run.train_dataset, "train", problems)
     if run.run_mode == "eval" or (run.do_eval and run.is_training):
         evaluation = _open(plan, run.eval_dataset, "eval", problems)
+    if train is not None:
+        problems += _missing_maps(label_maps(plan), train)
     length = _length(plan, train, problems) if train is not None else None
     if run.run_mode == "predict" and not (has_inputs or run.predict.data):
         problems.append("predict.data: nothing to predict; give --predict_data IMAGE")
@@ -77,6 +81,35 @@ def _open(
     if plan.labelled:
         problems += _label_range(plan, source, path)
     return source
+
+
+def label_maps(plan: Plan) -> LabelMaps | None:
+    """The token labels of the training images, where the configuration has them."""
+    dataset = plan.run.train_dataset
+    if dataset is None:
+        return None
+    settings = dataset.data_loader
+    if settings.label_map_dir is None:
+        return None
+    return LabelMaps(
+        str(Path(settings.label_map_dir).expanduser()),
+        str(Path(settings.dataset_dir).expanduser()),
+        grid=plan.network.grid,
+        num_classes=plan.network.num_labels,
+        smoothing=dataset.label_smoothing,
+        order=settings.label_map_order,
+    )
+
+
+def _missing_maps(maps: LabelMaps | None, source: ImageSource) -> list[str]:
+    """The training images without a label map, by the first of them."""
+    missing = maps.missing(source.paths) if maps is not None else []
+    if not missing:
+        return []
+    return [
+        f"train_dataset.data_loader.label_map_dir: no label map for {len(missing)} of "
+        f"{len(source)} training images; the first that is missing: {missing[0]}"
+    ]
 
 
 def _label_range(plan: Plan, source: ImageSource, path: str) -> list[str]:
@@ -160,6 +193,7 @@ def train_loader(plan: Plan, source: ImageSource) -> Loader:
         noise_length=plan.network.num_patches if is_mae else 0,
         drop_noise_length=drop_noise_length(plan),
         token_grid=plan.network.grid if getattr(plan.network, "mix_token", False) else None,
+        label_maps=label_maps(plan),
         with_labels=plan.labelled,
         repeated_augmentation=dataset.repeated_augmentation,
     )

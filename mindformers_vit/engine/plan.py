@@ -184,7 +184,7 @@ def _contradictions(run: RunConfig, parts: Mapping[str, Any]) -> list[str]:
             "train_dataset.label_smoothing: mixup_op has a label_smoothing of its own; give one"
         )
     found += _warmup(run)
-    found += recipe_problems(run)
+    found += recipe_problems(run, network)
     if run.use_parallel:
         found.append("use_parallel: several processes are not offered yet; allowed: False")
     return found

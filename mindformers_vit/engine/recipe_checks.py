@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mindformers_vit.config.schema import RunConfig
 
 
-def recipe_problems(run: RunConfig) -> list[str]:
+def recipe_problems(run: RunConfig, network: Any) -> list[str]:
     """Every problem, with its dotted path."""
-    return _training_only(run)
+    return [*_training_only(run), *_label_maps(run, network)]
 
 
 def _training_only(run: RunConfig) -> list[str]:
     """What evaluation would silently not do."""
-    dataset = run.eval_dataset
-    if dataset is None or dataset.repeated_augmentation == 1:
+    dataset, found = run.eval_dataset, []
+    if dataset is not None and dataset.repeated_augmentation > 1:
+        found.append(
+            f"eval_dataset.repeated_augmentation: {dataset.repeated_augmentation} given, but "
+            "evaluation sees every image once; it belongs to train_dataset"
+        )
+    if dataset is not None and dataset.data_loader.label_map_dir is not None:
+        found.append(
+            "eval_dataset.data_loader.label_map_dir: only training learns from label maps; it "
+            "belongs to train_dataset"
+        )
+    return found
+
+
+def _label_maps(run: RunConfig, network: Any) -> list[str]:
+    path = "train_dataset.data_loader.label_map_dir"
+    dataset = run.train_dataset
+    if dataset is None or dataset.data_loader.label_map_dir is None:
         return []
-    return [
-        f"eval_dataset.repeated_augmentation: {dataset.repeated_augmentation} given, but "
-        "evaluation sees every image once; it belongs to train_dataset"
-    ]
+    found = []
+    if not hasattr(network, "dense_weight"):
+        found.append(f"{path}: a {type(network).__name__} has no loss of its tokens; LV-ViT has")
+    if dataset.mixup_op is not None:
+        found.append(f"{path}: label maps go with MixToken, not with train_dataset.mixup_op")
+    return found

@@ -126,3 +126,9 @@ def test_the_mask_ratio_of_a_prediction_is_the_networks():
     values = set_dotted(load_yaml(MAE), "predict.mask_ratio", 0.9)
     assert make_plan(values).network.mask_ratio == 0.75
     assert make_plan(set_dotted(values, "run_mode", "predict")).network.mask_ratio == 0.9
+
+
+def test_label_maps_are_for_networks_with_a_loss_of_tokens():
+    found = problems(VIT, train_dataset__data_loader__label_map_dir="maps")
+    path = "train_dataset.data_loader.label_map_dir"
+    assert found == [f"{path}: a ViTConfig has no loss of its tokens; LV-ViT has"]
