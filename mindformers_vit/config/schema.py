@@ -182,13 +182,24 @@ class LRSchedule(StrictModel):
 
 
 class OptimizerConfig(StrictModel):
-    """AdamW with bias correction and decoupled weight decay (arXiv:1711.05101)."""
+    """AdamW with bias correction and decoupled weight decay (arXiv:1711.05101), or LARS."""
 
-    type: Literal["adamw", "AdamW", "fp32_adamw", "fused_adamw"] = "adamw"
+    type: Literal["adamw", "AdamW", "fp32_adamw", "fused_adamw", "lars"] = "adamw"
     beta1: float = Field(0.9, ge=0, lt=1)
     beta2: float = Field(0.999, ge=0, lt=1)
     eps: float = Field(1e-8, gt=0)
     weight_decay: float = Field(0.05, ge=0)
+    momentum: float | None = Field(None, ge=0, lt=1)  # new, of lars: 0.9 if not given
+    trust_coefficient: float | None = Field(None, gt=0)  # new, of lars: 0.001 if not given
+
+    @model_validator(mode="after")
+    def _its_own_options(self) -> OptimizerConfig:
+        of_lars = (self.momentum, self.trust_coefficient)
+        if self.type == "lars" and (self.beta1, self.beta2, self.eps) != (0.9, 0.999, 1e-8):
+            raise ValueError("beta1, beta2 and eps are options of AdamW; lars has momentum")
+        if self.type != "lars" and of_lars != (None, None):
+            raise ValueError("momentum and trust_coefficient are options of type lars only")
+        return self
 
 
 class Ema(StrictModel):

@@ -9,7 +9,7 @@ from mindformers_vit.config.schema import RunConfig
 
 def recipe_problems(run: RunConfig, network: Any) -> list[str]:
     """Every problem, with its dotted path."""
-    return [*_training_only(run), *_label_maps(run, network)]
+    return [*_training_only(run), *_label_maps(run, network), *_linear_probe(run, network)]
 
 
 def _training_only(run: RunConfig) -> list[str]:
@@ -39,3 +39,12 @@ def _label_maps(run: RunConfig, network: Any) -> list[str]:
     if dataset.mixup_op is not None:
         found.append(f"{path}: label maps go with MixToken, not with train_dataset.mixup_op")
     return found
+
+
+def _linear_probe(run: RunConfig, network: Any) -> list[str]:
+    if not getattr(network, "linear_probe", False) or run.run_mode != "train":
+        return []
+    return [
+        "model.model_config.linear_probe: it measures a pretrained encoder, run_mode train has "
+        "none; give --run_mode finetune --load_checkpoint WEIGHTS"
+    ]

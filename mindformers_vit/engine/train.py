@@ -21,7 +21,7 @@ from mindformers_vit.engine.resume import resume_point, set_aside
 from mindformers_vit.engine.train_step import TrainStep, training_forward
 from mindformers_vit.engine.weights import find_weights, load_network
 from mindformers_vit.optim import schedules
-from mindformers_vit.optim.adamw import AdamW
+from mindformers_vit.optim.choose import make_optimizer
 from mindformers_vit.optim.ema import Ema
 from mindformers_vit.optim.groups import parameter_rules
 
@@ -126,13 +126,12 @@ def _train_step(plan: Plan, network: Any, length: Length) -> TrainStep:
         layer_id=network.layer_id,
         num_layers=plan.network.num_hidden_layers,
     )
-    betas = (run.optimizer.beta1, run.optimizer.beta2)
     wrapper = run.runner_wrapper
     dtype = compat.resolve_dtype(plan.network.compute_dtype, compat.device())
     followed = [*params, *network.moving_statistics()]
     return TrainStep(
         forward,
-        AdamW(params, rules, betas=betas, eps=run.optimizer.eps),
+        make_optimizer(run.optimizer, params, rules),
         accumulation=length.accumulation,
         max_grad_norm=wrapper.max_grad_norm if wrapper.use_clip_grad else None,
         ema=Ema(followed, run.ema.decay) if run.ema is not None else None,
