@@ -209,8 +209,14 @@ class Ema(StrictModel):
 
 
 class Metric(StrictModel):
-    type: Literal["Accuracy"] = "Accuracy"
+    """What evaluation measures. KNN is new: of a pretrained encoder, see engine/knn.py."""
+
+    type: Literal["Accuracy", "KNN"] = "Accuracy"
     eval_type: Literal["classification"] = "classification"
+    num_neighbors: Positive = 20  # this and the rest: of KNN
+    temperature: float = Field(0.07, gt=0)
+    feature: Literal["mean", "cls_token"] = "mean"
+    train_samples: Positive | None = None  # use only so many of the training images
 
 
 class ProcessorConfig(StrictModel):

@@ -25,16 +25,22 @@ class Data:
     train: ImageSource | None
     evaluation: ImageSource | None
     length: Length | None
+    neighbors: ImageSource | None = None  # training images with labels, for metric KNN
 
 
 def open_data(plan: Plan, *, has_inputs: bool = False) -> Data:
     """Find the images and do the arithmetic; ConfigError carries every problem found."""
     run, problems = plan.run, list[str]()
-    train = evaluation = None
+    train = evaluation = neighbors = None
     if run.is_training:
-        train = _open(plan, run.train_dataset, "train", problems)
+        train = _open(plan, run.train_dataset, "train", problems, labelled=plan.labelled)
     if run.run_mode == "eval" or (run.do_eval and run.is_training):
-        evaluation = _open(plan, run.eval_dataset, "eval", problems)
+        is_knn = run.metric.type == "KNN"
+        labelled = plan.labelled or is_knn
+        evaluation = _open(plan, run.eval_dataset, "eval", problems, labelled=labelled)
+        if is_knn:
+            neighbors = _neighbors(plan, problems)
+            problems += _same_classes(neighbors, evaluation)
     if train is not None:
         problems += _missing_maps(label_maps(plan), train)
     length = _length(plan, train, problems) if train is not None else None
@@ -45,11 +51,11 @@ def open_data(plan: Plan, *, has_inputs: bool = False) -> Data:
     problems += missing_device(run.context.device_target)
     if run.run_mode == "finetune" and not run.load_checkpoint:
         problems.append("load_checkpoint: run_mode finetune starts from weights; none are given")
-    if train and evaluation and train.classes and evaluation.classes:
-        problems += _same_classes(train.classes, evaluation.classes)
+    if plan.labelled:
+        problems += _same_classes(train, evaluation)
     if problems:
         raise ConfigError(problems)
-    return Data(train, evaluation, length)
+    return Data(train, evaluation, length, neighbors)
 
 
 def _missing_inputs(data: list[str]) -> list[str]:
@@ -61,7 +67,13 @@ def _missing_inputs(data: list[str]) -> list[str]:
 
 
 def _open(
-    plan: Plan, dataset: DatasetConfig | None, name: str, problems: list[str]
+    plan: Plan,
+    dataset: DatasetConfig | None,
+    name: str,
+    problems: list[str],
+    *,
+    labelled: bool,
+    num_samples: int | None = None,
 ) -> ImageSource | None:
     path = f"{name}_dataset.data_loader"
     if dataset is None or not dataset.data_loader.dataset_dir:
@@ -72,8 +84,8 @@ def _open(
         source = open_source(
             settings.dataset_dir,
             label_file=settings.label_file,
-            labelled=plan.labelled,
-            num_samples=settings.num_samples,
+            labelled=labelled,
+            num_samples=num_samples or settings.num_samples,
         )
     except MindFormersViTError as error:
         problems += [f"{path}.dataset_dir: {line}" for line in str(error).splitlines()]
@@ -128,10 +140,31 @@ def _label_range(plan: Plan, source: ImageSource, path: str) -> list[str]:
     return []
 
 
-def _same_classes(train: tuple[str, ...], evaluation: tuple[str, ...]) -> list[str]:
-    if tuple(train) == tuple(evaluation):
+def _neighbors(plan: Plan, problems: list[str]) -> ImageSource | None:
+    """The training images with their labels, enough for a vote."""
+    metric = plan.run.metric
+    source = _open(
+        plan,
+        plan.run.train_dataset,
+        "train",
+        problems,
+        labelled=True,
+        num_samples=metric.train_samples,
+    )
+    if source is not None and len(source) < metric.num_neighbors:
+        problems.append(
+            f"metric.num_neighbors: {metric.num_neighbors} given, but there are {len(source)} "
+            "training images"
+        )
+    return source
+
+
+def _same_classes(train: ImageSource | None, evaluation: ImageSource | None) -> list[str]:
+    if train is None or evaluation is None or not train.classes or not evaluation.classes:
         return []
-    odd = sorted(set(train) ^ set(evaluation))
+    if train.classes == evaluation.classes:
+        return []
+    odd = sorted(set(train.classes) ^ set(evaluation.classes))
     return [f"eval_dataset: its class folders are not those of train_dataset: {', '.join(odd[:8])}"]
 
 
@@ -205,8 +238,12 @@ def drop_noise_length(plan: Plan) -> int:
     return 2 * plan.network.num_hidden_layers if rate > 0 else 0
 
 
-def eval_loader(plan: Plan, source: ImageSource) -> Loader:
-    """Batches for evaluation: in order, every image once, the last batch padded."""
+def eval_loader(plan: Plan, source: ImageSource, *, labelled: bool | None = None) -> Loader:
+    """Batches for evaluation: in order, every image once, the last batch padded.
+
+    `labelled` is the task's unless given: labels, or else the noise of a masked autoencoder.
+    """
+    labelled = plan.labelled if labelled is None else labelled
     dataset = plan.run.eval_dataset
     assert dataset is not None
     return Loader(
@@ -217,6 +254,6 @@ def eval_loader(plan: Plan, source: ImageSource) -> Loader:
         shuffle=False,
         drop_last=False,
         num_workers=workers_of(dataset),
-        noise_length=0 if plan.labelled else plan.network.num_patches,
-        with_labels=plan.labelled,
+        noise_length=0 if labelled else plan.network.num_patches,
+        with_labels=labelled,
     )

@@ -9,7 +9,8 @@ from mindformers_vit.config.schema import RunConfig
 
 def recipe_problems(run: RunConfig, network: Any) -> list[str]:
     """Every problem, with its dotted path."""
-    return [*_training_only(run), *_label_maps(run, network), *_linear_probe(run, network)]
+    found = [*_training_only(run), *_label_maps(run, network), *_linear_probe(run, network)]
+    return found + _knn(run)
 
 
 def _training_only(run: RunConfig) -> list[str]:
@@ -47,4 +48,13 @@ def _linear_probe(run: RunConfig, network: Any) -> list[str]:
     return [
         "model.model_config.linear_probe: it measures a pretrained encoder, run_mode train has "
         "none; give --run_mode finetune --load_checkpoint WEIGHTS"
+    ]
+
+
+def _knn(run: RunConfig) -> list[str]:
+    if run.metric.type != "KNN" or run.trainer.type == "masked_image_modeling":
+        return []
+    return [
+        f"metric.type: KNN measures the encoder of masked_image_modeling; '{run.trainer.type}' has "
+        "Accuracy"
     ]
