@@ -95,12 +95,11 @@ def run(
 
 
 def _evaluate(plan: Plan, data: build.Data, network: Any, directory: Path) -> dict[str, float]:
-    from mindformers_vit.engine.evaluator import evaluate
+    from mindformers_vit.engine.evaluator import measurement
 
     assert data.evaluation is not None
     _check_labels(plan, data.evaluation.classes)
-    with build.eval_loader(plan, data.evaluation) as loader:
-        metrics = evaluate(network, loader, plan.family.task)
+    metrics = measurement(network, plan, data)()
     record = {"metrics": metrics, "images": len(data.evaluation)}
     record |= {"load_checkpoint": plan.run.load_checkpoint}
     (directory / "eval_result.json").write_text(json.dumps(record, indent=1) + "\n")
