@@ -65,7 +65,7 @@ def _titled(title: str, parts: Iterable[str]) -> list[str]:
     """The parts after one another, wrapped by whole parts, under a title."""
     lines, line = [], ""
     for part in parts:
-        if line and len(line) + len(part) + 2 > _WIDTH - 10:
+        if line and len(line) + len(part) + 3 > _WIDTH - 10:
             lines.append(line + ",")
             line = part
         else:

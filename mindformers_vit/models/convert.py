@@ -175,7 +175,8 @@ class Converter:
             if not fit.problems:
                 return fit
             fits.append(fit)
-        other = next((c for c in _converters() if c._fits(arrays, convert)), None)
+        others = (other for other in _converters() if other.family is not self.family)
+        other = next((other for other in others if other._fits(arrays, convert)), None)
         if other is not None:
             raise CheckpointError(
                 f"'{path}': this is a file of another family ({other.family.name}); nothing was "

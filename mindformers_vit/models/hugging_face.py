@@ -114,10 +114,11 @@ def processor_settings(values: Mapping[str, Any]) -> dict[str, Any]:
         settings = {ours: values[theirs] for ours, theirs in named.items() if theirs in values}
     elif "do_normalize" in values:
         settings = {"mean": [0.0] * 3, "std": [1.0] * 3}
-    if values.get("resample", 3) not in _RESAMPLE:
-        raise CheckpointError(f"{PREPROCESSOR}: resample {values['resample']!r} is not known")
     if "resample" in values:
-        settings["interpolation"] = _RESAMPLE[values["resample"]]
+        number = values["resample"]
+        if not isinstance(number, int) or number not in _RESAMPLE:
+            raise CheckpointError(f"{PREPROCESSOR}: resample {number!r}; known: {[*_RESAMPLE]}")
+        settings["interpolation"] = _RESAMPLE[number]
     size = values.get("size")
     if isinstance(size, Mapping):
         size = size.get("shortest_edge") or [size.get("height"), size.get("width")]

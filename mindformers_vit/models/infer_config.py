@@ -15,6 +15,8 @@ _HEADS = {
     "num_attention_heads": ("hidden_size", {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}),
     "decoder_num_attention_heads": ("decoder_hidden_size", {512: 16}),
 }
+_WIDTHS = ("hidden_size", "intermediate_size", "num_hidden_layers")
+_SIZES = ("patch_size", "num_channels", *_WIDTHS, *(f"decoder_{name}" for name in _WIDTHS))
 _FREE = {"image_size", "num_channels", "num_labels", "use_mean_pooling", "qkv_bias"}
 
 
@@ -89,8 +91,12 @@ def complete(
         The settings (1 for what is unknown), and the names of `needed` that are unknown.
 
     Raises:
-        CheckpointError: nothing tells the size of the image.
+        CheckpointError: the given sizes are not the told ones, or nothing tells the image's.
     """
+    both = [key for key in _SIZES if key in told and key in given and told[key] != given[key]]
+    if both:
+        pairs = [f"{key} {str(given[key])[:40]}, but the tensors have {told[key]}" for key in both]
+        raise CheckpointError(f"the settings say {'; '.join(pairs)}")
     if "image_size" not in {*told, *given}:
         raise CheckpointError(
             "pos_embed is not one row and a square grid of patches; give --image_size "

@@ -19,7 +19,7 @@ Array = np.ndarray[Any, Any]
 CONTAINERS = ("model", "module")  # where files of a training run keep the network
 _ELSEWHERE = ("model_ema", "state_dict", "state_dict_ema")  # where other projects keep it
 _PREFIX = "module."  # of every name, by DataParallel
-_FOREIGN = ("Unsupported global", "Unsupported class", "legacy .tar")
+_FOREIGN = ("unsupported global", "unsupported class", "unrecognized function", "legacy .tar")
 _REASON = "WeightsUnpickler error: "  # of torch, in a long text
 
 
@@ -80,7 +80,7 @@ def _load(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle raises nearly anything on a damaged file
         text = str(error).strip() or repr(error)
-        if any(word in text for word in _FOREIGN):
+        if any(word in text.lower() for word in _FOREIGN):
             raise CheckpointError(_needs_more(path, text)) from error
         reason = text.rpartition(_REASON)[2].splitlines()[0]
         raise CheckpointError(f"'{path}' cannot be read as a PyTorch file: {reason}") from error
@@ -104,11 +104,12 @@ def _check_archive(path: Path) -> None:
 
 def _needs_more(path: Path, text: str) -> str:
     """What stops a file that would have to run code, and the way out."""
-    reasons = [line.strip() for line in text.splitlines() if any(w in line for w in _FOREIGN)]
+    lines = (line.strip() for line in text.splitlines())
+    reason = next(line for line in lines if any(word in line.lower() for word in _FOREIGN))
     target = path.with_name(f"{path.name.split('.')[0]}_tensors.pth")
     return (
         f"'{path}' holds more than tensors, and reading that could run any code:\n"
-        f"  {reasons[0][:300]}\n"
+        f"  {reason.rpartition(_REASON)[2][:200]}\n"
         f"It is not read. If you trust where it is from, re-save its tensors in an environment "
         f"made for that, then convert {target.name}:\n"
         f'  python -c "import torch\n'

@@ -30,7 +30,7 @@ from mindformers_vit.models.conversion_table import (
 )
 from mindformers_vit.models.convert import Converter
 from mindformers_vit.models.convert_cli import main
-from mindformers_vit.models.infer_config import depth, trunk_settings
+from mindformers_vit.models.infer_config import depth, shape_of, trunk_settings
 from mindformers_vit.models.mae.mae_config import FAMILY, ViTMAEConfig
 from mindformers_vit.models.mae.mae_params import encoder_specs, parameter_specs
 
@@ -60,12 +60,8 @@ HUGGING_FACE = [
     *norm_rows("decoder.decoder_norm", "decoder_norm"),
     *linear_rows("decoder.decoder_pred", "decoder_pred"),
 ]
-MINDFORMERS = [
-    *mf.encoder_rows(),
-    *mf.leaf_rows("vit.norm", "norm"),
-    *mf.decoder_rows(),
-    *mf.TRAINING_ROWS,
-]
+MF_ENCODER = [*mf.encoder_rows(), *mf.leaf_rows("vit.norm", "norm"), *mf.TRAINING_ROWS]
+MF_FULL = MF_ENCODER + mf.decoder_rows()
 
 
 def tell(shapes: Shapes) -> dict[str, Any]:
@@ -78,12 +74,11 @@ def tell(shapes: Shapes) -> dict[str, Any]:
     if "mask_token" not in shapes:
         default = ViTMAEConfig.model_fields["decoder_num_attention_heads"].default
         return settings | {"decoder_num_attention_heads": default}
-    settings |= {
-        "decoder_hidden_size": shapes["mask_token"][-1],
+    return settings | {
+        "decoder_hidden_size": shape_of(shapes, "mask_token", 3)[2],
         "decoder_num_hidden_layers": depth(shapes, "decoder_blocks"),
+        "decoder_intermediate_size": shape_of(shapes, "decoder_blocks.0.mlp.fc1.weight", 2)[0],
     }
-    fc1 = shapes.get("decoder_blocks.0.mlp.fc1.weight")
-    return settings | ({"decoder_intermediate_size": fc1[0]} if fc1 else {})
 
 
 CONVERTER = Converter(
@@ -92,7 +87,8 @@ CONVERTER = Converter(
         Layout("facebookresearch/mae, encoder and decoder", ENCODER + DECODER, parameter_specs),
         Layout("facebookresearch/mae, encoder only", ENCODER, encoder_specs),
         Layout("transformers, ViTMAEForPreTraining", HUGGING_FACE, parameter_specs, "huggingface"),
-        Layout("MindFormers, ViTMAEForPreTraining", MINDFORMERS, parameter_specs, "mindformers"),
+        Layout("MindFormers, ViTMAEForPreTraining", MF_FULL, parameter_specs, "mindformers"),
+        Layout("MindFormers, encoder only", MF_ENCODER, encoder_specs, "mindformers"),
     ),
     tell=tell,
     specs=parameter_specs,
