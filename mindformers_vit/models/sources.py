@@ -112,8 +112,7 @@ def weight_file(source: ModelSource) -> Path:
     if source.weights is not None:
         return source.weights
     if source.weights_name:
-        family, name = find_model(source.weights_name)
-        return obtain(name, family.name, _cache_folder(family))
+        return obtain(source.weights_name, _cache_folder(find_model(source.weights_name)[0]))
     places = ", ".join(str(place) for place in source.looked_for) or "nothing"
     raise CheckpointError(f"no weights for '{source.name}'; looked for: {places}")
 

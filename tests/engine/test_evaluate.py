@@ -22,7 +22,7 @@ from mindformers_vit.models.vit.vit_config import ViTConfig
 from mindformers_vit.pipeline import pipeline
 from tests.engine import lab
 from tests.engine.lab import command, metrics, picture
-from tests.models.conftest import GOLDENS, MAE_TINY, VIT_TINY
+from tests.models.conftest import GOLDENS, MAE_TINY, UNTOLD, VIT_TINY
 
 NAMES = {index: f"class{index}" for index in range(10)}
 
@@ -36,7 +36,8 @@ def set_mode(mode):
 def saved(tmp, convert, name, config):
     """A model directory with the weights of a golden."""
     path = tmp / "golden.safetensors"
-    convert(GOLDENS / name / "weights.pth", path)
+    family = name.partition("_")[0]
+    convert(GOLDENS / name / "weights.pth", path, settings=UNTOLD[family])
     network = AutoModel.from_config(config)
     network.load_arrays(read_weights(path))
     return network.save_pretrained(tmp / "model", save_name="network")
