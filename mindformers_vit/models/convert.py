@@ -26,7 +26,7 @@ from mindformers_vit.models.layers.parameters import ParamSpecs
 from mindformers_vit.models.model_files import write_model, yaml_sections
 from mindformers_vit.models.sources import make_processor
 from mindformers_vit.models.torch_files import CONTAINERS, write_torch
-from mindformers_vit.models.weight_source import WeightSource, read_source
+from mindformers_vit.models.weight_source import TENSORS, WeightSource, read_source
 from mindformers_vit.registry import ModelFamily, families, find_model
 
 logger = logging.getLogger(__name__)
@@ -91,9 +91,10 @@ class Converter:
         """
         theirs, ours = Path(torch_path).expanduser(), Path(mindspore_path).expanduser()
         given = dict(settings or {})
-        if ours.suffix.removeprefix(".") not in FORMATS:
+        if ours.suffix.removeprefix(".") not in FORMATS or ours.is_dir():
             raise ConfigError(
-                f"--mindspore_path: '{ours}' given; it must end with .{' or .'.join(FORMATS)}"
+                f"--mindspore_path: '{ours}' given; a file that ends with "
+                f".{' or .'.join(FORMATS)} is expected"
             )
         if layout is not None and (not reversed or layout not in STYLES):
             raise ConfigError(
@@ -122,6 +123,7 @@ class Converter:
     def _to_ours(
         self, path: Path, target: Path, container: str | None, settings: dict[str, Any]
     ) -> Report:
+        _check_target(target, path)
         source = read_source(path, self.containers, container=container)
         given = self._settings_in(source) | settings
         fit = self._best(source.arrays, self.layouts, given, path, to_ours)
@@ -242,6 +244,19 @@ class Converter:
         name = published(self.family, self.tell(_shapes(ours)))
         network = f"{self.family.arch} {name}" if name else self.family.arch
         return Report(source, fit, network, self.specs(fit.config), frozenset(ours), written)
+
+
+def _check_target(target: Path, path: Path) -> None:
+    """Neither the file that is read nor the yaml of a run may be written over."""
+    read = [path, *(path / name for name in TENSORS)]
+    if target.exists() and any(one.exists() and one.samefile(target) for one in read):
+        raise ConfigError(f"--mindspore_path: '{target}' is what is to be read; give another name")
+    beside = target.with_suffix(".yaml")
+    if beside.is_file() and not set(load_yaml(beside)) <= {"model", "processor"}:
+        raise ConfigError(
+            f"--mindspore_path: the model's settings would be written over '{beside}', which is "
+            f"more than that; give another name"
+        )
 
 
 def _converters() -> Iterator[Converter]:
