@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mindformers_vit.checkpoint.weights import FORMATS, read_weights
+from mindformers_vit.checkpoint.weights import FORMATS, read_weights, write_weights
 from mindformers_vit.config.loader import load_yaml
 from mindformers_vit.config.strict import validate
 from mindformers_vit.errors import CheckpointError, ConfigError
@@ -75,7 +75,7 @@ class Converter:
 
         Args:
             torch_path: a PyTorch file, a `.safetensors`, a Hugging Face folder or MindFormers'
-                `.ckpt`; reversed: a PyTorch file or, without an ending, a Hugging Face folder.
+                `.ckpt`; reversed: one of the first two or, without an ending, such a folder.
             mindspore_path: `.ckpt` or `.safetensors`; a yaml of the same stem lies beside.
             layout: what to write reversed, "torch" or "huggingface", instead of by the ending.
             container: the key that holds the tensors, instead of the first known one.
@@ -101,6 +101,8 @@ class Converter:
                 f"--layout: '{layout}' given; allowed: {', '.join(STYLES)}, and only with "
                 f"--reversed (what is read shows by itself)"
             )
+        if container is not None and reversed:
+            raise ConfigError("--container: only for what is read, not with --reversed")
         if reversed:
             report = self._to_theirs(theirs, ours, layout, given)
         else:
@@ -149,7 +151,11 @@ class Converter:
         values = load_yaml(beside) if beside.is_file() else {}
         given = (self._settings_saved(values, path) if values else {}) | settings
         fit = self._best(arrays, layouts, given, path, to_theirs)
-        if style == "torch":
+        if target.exists() and target.samefile(path):
+            raise ConfigError(f"--torch_path: '{target}' is what is to be read; give another name")
+        if style == "torch" and target.suffix == ".safetensors":
+            write_weights(target, fit.arrays, {"format": "pt"})
+        elif style == "torch":
             write_torch(target, fit.arrays, self.written_under)
         else:
             self._check_known(_shapes(arrays), given, path)

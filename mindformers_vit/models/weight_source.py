@@ -57,9 +57,7 @@ def read_source(
     args: Mapping[str, Any] = {}
     if path.suffix == ".safetensors" or (path.suffix == ".ckpt" and not _is_torch(path)):
         if container is not None:
-            raise CheckpointError(
-                f"'{path}' has no keys to choose with --container: no PyTorch file"
-            )
+            raise CheckpointError(f"--container: '{path}' is no PyTorch file and has no such keys")
         raw = read_weights(path)
         arrays = {name: _float32(array) for name, array in raw.items()}
         kinds = {str(a.dtype) for a in raw.values() if a.dtype.kind == "f"} - {"float32"}

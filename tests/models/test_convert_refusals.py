@@ -336,7 +336,7 @@ def test_what_is_read_and_recipes_are_not_written_over(tmp_path):
             vit.convert_weight(source, target, settings=UNTOLD["vit"])
         assert {p.name: p.is_dir() or p.read_bytes() for p in tmp_path.iterdir()} == before
     vit.convert_weight(source, tmp_path / "a.safetensors", settings=UNTOLD["vit"])
-    with pytest.raises(CheckpointError, match="has no keys to choose with --container"):
+    with pytest.raises(CheckpointError, match="is no PyTorch file and has no such keys"):
         vit.convert_weight(tmp_path / "a.safetensors", tmp_path / "b.ckpt", container="model")
 
 
