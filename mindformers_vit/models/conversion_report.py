@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from mindformers_vit.models.conversion_table import Fit
+from mindformers_vit.models.conversion_table import Fit, Layout
 from mindformers_vit.models.layers.parameters import ParamSpecs, count
 
 _WIDTH = 80
+_LISTED = 40  # differences printed
 _NAME = 46  # columns of a name, at most
 _SHOWN = ("image_size", "patch_size", "hidden_size", "num_hidden_layers", "depths")
 _HEADS = ("num_attention_heads", "num_labels")
@@ -59,6 +61,18 @@ class Report:
             *_titled("written", self.written),
         ]
         return "\n".join(lines)
+
+
+def differences(path: Path, nearest: Fit, layouts: Sequence[Layout]) -> str:
+    """The text of the error for a file that no layout fits."""
+    problems = nearest.problems
+    more = [f"  ... {len(problems) - _LISTED} more"] if len(problems) > _LISTED else []
+    return (
+        f"'{path}': this is none of the layouts known here "
+        f"({'; '.join(layout.name for layout in layouts)}); nothing was written. "
+        f"Nearest is '{nearest.layout.name}', with these differences:\n"
+        + "\n".join(problems[:_LISTED] + more)
+    )
 
 
 def _titled(title: str, parts: Iterable[str]) -> list[str]:

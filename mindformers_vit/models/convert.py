@@ -10,6 +10,7 @@ import importlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from mindformers_vit.config.strict import validate
 from mindformers_vit.errors import CheckpointError, ConfigError
 from mindformers_vit.models import hugging_face
 from mindformers_vit.models.auto import config_of_section
-from mindformers_vit.models.conversion_report import Report
+from mindformers_vit.models.conversion_report import Report, differences
 from mindformers_vit.models.conversion_table import Array, Fit, Layout, Shapes, to_ours, to_theirs
 from mindformers_vit.models.infer_config import complete, published
 from mindformers_vit.models.layers.parameters import ParamSpecs
@@ -32,7 +33,6 @@ from mindformers_vit.registry import ModelFamily, families, find_model
 logger = logging.getLogger(__name__)
 
 STYLES = ("torch", "huggingface")  # of what can be written
-_LISTED = 40  # differences printed
 _Direction = Callable[[Mapping[str, Array], Layout, Callable[[Shapes], Any]], Fit]
 
 
@@ -177,35 +177,21 @@ class Converter:
         convert: _Direction,
     ) -> Fit:
         """The first layout that fits; else an error with the differences to the nearest."""
-        fits = []
-        for layout in layouts:
-            fit = convert(arrays, layout, lambda shapes: self.configure(shapes, given))
-            if not fit.problems:
-                return fit
-            fits.append(fit)
-        others = (other for other in _converters() if other.family is not self.family)
-        other = next((other for other in others if other._fits(arrays, convert)), None)
-        if other is not None:
-            raise CheckpointError(
-                f"'{path}': this is a file of another family ({other.family.name}); nothing was "
-                f"written. It is converted by {_script(other.family)}"
-            )
-        nearest = min(fits, key=lambda fit: len(fit.problems))
-        problems = nearest.problems
-        more = [f"  ... {len(problems) - _LISTED} more"] if len(problems) > _LISTED else []
-        raise CheckpointError(
-            f"'{path}': this is none of the layouts known here "
-            f"({'; '.join(layout.name for layout in layouts)}); nothing was written. "
-            f"Nearest is '{nearest.layout.name}', with these differences:\n"
-            + "\n".join(problems[:_LISTED] + more)
-        )
-
-    def _fits(self, arrays: Mapping[str, Array], convert: _Direction) -> bool:
-        """Whether this family has such files."""
-        return any(
-            not convert(arrays, layout, lambda shapes: self.configure(shapes, {})).problems
-            for layout in self.layouts
-        )
+        fit = _nearest(arrays, layouts, convert, partial(self.configure, given=given))
+        if not fit.problems:
+            return fit
+        for other in _converters():
+            if (
+                other.family is not self.family
+                and not _nearest(
+                    arrays, other.layouts, convert, partial(other.configure, given={})
+                ).problems
+            ):
+                raise CheckpointError(
+                    f"'{path}': this is a file of another family ({other.family.name}); nothing "
+                    f"was written. It is converted by {_script(other.family)}"
+                )
+        raise CheckpointError(differences(path, fit, layouts))
 
     def _settings_in(self, source: WeightSource) -> dict[str, Any]:
         """What the arguments of a training run or a Hugging Face `config.json` tell."""
@@ -250,6 +236,21 @@ class Converter:
         name = published(self.family, self.tell(_shapes(ours)))
         network = f"{self.family.arch} {name}" if name else self.family.arch
         return Report(source, fit, network, self.specs(fit.config), frozenset(ours), written)
+
+
+def _nearest(
+    arrays: Mapping[str, Array],
+    layouts: Sequence[Layout],
+    convert: _Direction,
+    configure: Callable[[Shapes], Any],
+) -> Fit:
+    """The first layout that fits, else the one with the fewest problems."""
+    fits = []
+    for layout in layouts:
+        fits.append(convert(arrays, layout, configure))
+        if not fits[-1].problems:
+            break
+    return min(fits, key=lambda fit: len(fit.problems))
 
 
 def _check_target(target: Path, path: Path) -> None:

@@ -2,8 +2,10 @@
 
 import argparse
 import io
+import json
 import os
 import pickle
+import struct
 import tarfile
 import zipfile
 
@@ -148,6 +150,22 @@ def test_files_that_are_something_else(write, text, tmp_path):
     source = tmp_path / "a.pth"
     write(source)
     refuses(source, text, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"w": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]}},
+        {"w": {"dtype": "F32", "shape": [1 << 62, 4], "data_offsets": [0, 8]}},
+        {"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 16]}},
+    ],
+)
+@pytest.mark.parametrize("length", [None, 1 << 60])
+def test_a_safetensors_that_declares_more_than_it_holds(header, length, tmp_path):
+    text = json.dumps(header).encode()
+    start = struct.pack("<Q", length or len(text))
+    (tmp_path / "a.safetensors").write_bytes(start + text + bytes(8))
+    refuses(tmp_path / "a.safetensors", "damaged or not a weight file", tmp_path)
 
 
 def refuses(source, text, tmp_path, module=vit, error=CheckpointError, **options):
