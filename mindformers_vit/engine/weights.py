@@ -90,7 +90,8 @@ def _read_directory(path: Path) -> Weights:
     if newest is None:
         raise CheckpointError(
             f"load_checkpoint: '{path}' holds neither a saved network (a .yaml beside a "
-            f".{' or .'.join(FORMATS)}) nor a valid training checkpoint"
+            f".{' or .'.join(FORMATS)}) nor a valid training checkpoint (a Hugging Face folder is "
+            f"converted first: docs/weights.md)"
         )
     logger.info("newest valid training checkpoint: %s", newest)
     return _read_training(newest)

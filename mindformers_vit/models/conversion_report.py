@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from mindformers_vit.models.conversion_table import Fit
+from mindformers_vit.models.conversion_table import Fit, Layout
 from mindformers_vit.models.layers.parameters import ParamSpecs, count
 
 _WIDTH = 80
+_LISTED = 40  # differences printed
 _NAME = 46  # columns of a name, at most
 _SHOWN = ("image_size", "patch_size", "hidden_size", "num_hidden_layers", "depths")
 _HEADS = ("num_attention_heads", "num_labels")
@@ -44,21 +46,36 @@ class Report:
 
     def __str__(self) -> str:
         new = [name for name in self.specs if name not in self.ours]
-        extra = [name for name in self.ours if name not in self.specs]
+        extra = sorted(self.ours - self.specs.keys())
         dropped = sum(n for row, n in self.fit.moved.items() if row.ours is None)
         mapped = sum(self.fit.moved.values()) - dropped
+        made = len(self.fit.made)
+        counts = [f"{dropped} dropped", *([f"{made} made"] if made else [])]
         lines = [
             *_titled("read", self.source),
             *_titled("layout", [self.layout]),
             *_titled("network", [self.network, *_settings(self.fit.config)]),
             *(_row_line(*group) for group in _groups(self.fit)),
-            *(f"  {'new':8}{name} ({n})" for name, n in _grouped(new)),
+            *(f"  {'made':8}{name} ({n})" for name, n in _grouped(self.fit.made)),
+            *(f"  {'new':8}{name} ({n})" for name, n in _grouped(new, _start)),
             *(f"  {'extra':8}{name} ({n})" for name, n in _grouped(extra)),
-            *_titled("file", [f"{mapped + dropped} tensors: {mapped} mapped, {dropped} dropped"]),
+            *_titled("file", [f"{mapped + dropped + made} tensors: {mapped} mapped", *counts]),
             *_titled("ours", [_ours_line(self.specs, new, extra)]),
             *_titled("written", self.written),
         ]
         return "\n".join(lines)
+
+
+def differences(path: Path, nearest: Fit, layouts: Sequence[Layout]) -> str:
+    """The text of the error for a file that no layout fits."""
+    problems = nearest.problems
+    more = [f"  ... {len(problems) - _LISTED} more"] if len(problems) > _LISTED else []
+    return (
+        f"'{path}': this is none of the layouts known here "
+        f"({'; '.join(layout.name for layout in layouts)}); nothing was written. "
+        f"Nearest is '{nearest.layout.name}', with these differences:\n"
+        + "\n".join(problems[:_LISTED] + more)
+    )
 
 
 def _titled(title: str, parts: Iterable[str]) -> list[str]:
@@ -113,10 +130,11 @@ def _short(name: str) -> str:
     return name if len(name) <= _NAME else f"{name[: half - 1]}..{name[1 - half :]}"
 
 
-def _grouped(names: Iterable[str]) -> list[tuple[str, int]]:
-    """Names with the repeated blocks in one, and how many they are."""
-    found = Counter(_start(re.sub(r"\.\d+\.", ".{i}.", name)) for name in names)
-    return list(found.items())
+def _grouped(
+    names: Iterable[str], shorten: Callable[[str], str] = str
+) -> Iterable[tuple[str, int]]:
+    """Names with the repeated blocks in one, shortened, and how many they are."""
+    return Counter(shorten(re.sub(r"\.\d+\.", ".{i}.", name)) for name in names).items()
 
 
 def _ours_line(specs: ParamSpecs, new: list[str], extra: list[str]) -> str:

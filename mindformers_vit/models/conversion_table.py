@@ -75,6 +75,7 @@ class Fit:
     moved: Counter[Row] = field(default_factory=Counter)  # tensors of theirs
     problems: list[str] = field(default_factory=list)
     config: Any = None
+    made: tuple[str, ...] = ()  # constants of theirs, made again
 
 
 def same(*names: str) -> list[Row]:
@@ -163,7 +164,9 @@ def to_theirs(arrays: Mapping[str, Array], layout: Layout, configure: Configure)
     shapes = {name: array.shape for name, array in arrays.items()}
     _check(fit, shapes, configure)
     if not fit.problems:
-        fit.arrays |= layout.constants(fit.config, shapes)
+        constants = layout.constants(fit.config, shapes)
+        fit.arrays |= constants
+        fit.made = tuple(constants)
     return fit
 
 

@@ -10,29 +10,29 @@ import importlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mindformers_vit.checkpoint.weights import FORMATS, read_weights
+from mindformers_vit.checkpoint.weights import FORMATS, read_weights, write_weights
 from mindformers_vit.config.loader import load_yaml
 from mindformers_vit.config.strict import validate
 from mindformers_vit.errors import CheckpointError, ConfigError
 from mindformers_vit.models import hugging_face
 from mindformers_vit.models.auto import config_of_section
-from mindformers_vit.models.conversion_report import Report
+from mindformers_vit.models.conversion_report import Report, differences
 from mindformers_vit.models.conversion_table import Array, Fit, Layout, Shapes, to_ours, to_theirs
 from mindformers_vit.models.infer_config import complete, published
 from mindformers_vit.models.layers.parameters import ParamSpecs
 from mindformers_vit.models.model_files import write_model, yaml_sections
 from mindformers_vit.models.sources import make_processor
 from mindformers_vit.models.torch_files import CONTAINERS, write_torch
-from mindformers_vit.models.weight_source import WeightSource, read_source
+from mindformers_vit.models.weight_source import TENSORS, WeightSource, read_source
 from mindformers_vit.registry import ModelFamily, families, find_model
 
 logger = logging.getLogger(__name__)
 
 STYLES = ("torch", "huggingface")  # of what can be written
-_LISTED = 40  # differences printed
 _Direction = Callable[[Mapping[str, Array], Layout, Callable[[Shapes], Any]], Fit]
 
 
@@ -75,7 +75,7 @@ class Converter:
 
         Args:
             torch_path: a PyTorch file, a `.safetensors`, a Hugging Face folder or MindFormers'
-                `.ckpt`; reversed: a PyTorch file or, without an ending, a Hugging Face folder.
+                `.ckpt`; reversed: one of the first two or, without an ending, such a folder.
             mindspore_path: `.ckpt` or `.safetensors`; a yaml of the same stem lies beside.
             layout: what to write reversed, "torch" or "huggingface", instead of by the ending.
             container: the key that holds the tensors, instead of the first known one.
@@ -91,15 +91,18 @@ class Converter:
         """
         theirs, ours = Path(torch_path).expanduser(), Path(mindspore_path).expanduser()
         given = dict(settings or {})
-        if ours.suffix.removeprefix(".") not in FORMATS:
+        if ours.suffix.removeprefix(".") not in FORMATS or ours.is_dir():
             raise ConfigError(
-                f"--mindspore_path: '{ours}' given; it must end with .{' or .'.join(FORMATS)}"
+                f"--mindspore_path: '{ours}' given; a file that ends with "
+                f".{' or .'.join(FORMATS)} is expected"
             )
         if layout is not None and (not reversed or layout not in STYLES):
             raise ConfigError(
                 f"--layout: '{layout}' given; allowed: {', '.join(STYLES)}, and only with "
                 f"--reversed (what is read shows by itself)"
             )
+        if container is not None and reversed:
+            raise ConfigError("--container: only for what is read, not with --reversed")
         if reversed:
             report = self._to_theirs(theirs, ours, layout, given)
         else:
@@ -122,6 +125,7 @@ class Converter:
     def _to_ours(
         self, path: Path, target: Path, container: str | None, settings: dict[str, Any]
     ) -> Report:
+        _check_target(target, path)
         source = read_source(path, self.containers, container=container)
         given = self._settings_in(source) | settings
         fit = self._best(source.arrays, self.layouts, given, path, to_ours)
@@ -147,7 +151,11 @@ class Converter:
         values = load_yaml(beside) if beside.is_file() else {}
         given = (self._settings_saved(values, path) if values else {}) | settings
         fit = self._best(arrays, layouts, given, path, to_theirs)
-        if style == "torch":
+        if target.exists() and target.samefile(path):
+            raise ConfigError(f"--torch_path: '{target}' is what is to be read; give another name")
+        if style == "torch" and target.suffix == ".safetensors":
+            write_weights(target, fit.arrays, {"format": "pt"})
+        elif style == "torch":
             write_torch(target, fit.arrays, self.written_under)
         else:
             self._check_known(_shapes(arrays), given, path)
@@ -169,35 +177,21 @@ class Converter:
         convert: _Direction,
     ) -> Fit:
         """The first layout that fits; else an error with the differences to the nearest."""
-        fits = []
-        for layout in layouts:
-            fit = convert(arrays, layout, lambda shapes: self.configure(shapes, given))
-            if not fit.problems:
-                return fit
-            fits.append(fit)
-        others = (other for other in _converters() if other.family is not self.family)
-        other = next((other for other in others if other._fits(arrays, convert)), None)
-        if other is not None:
-            raise CheckpointError(
-                f"'{path}': this is a file of another family ({other.family.name}); nothing was "
-                f"written. It is converted by {_script(other.family)}"
-            )
-        nearest = min(fits, key=lambda fit: len(fit.problems))
-        problems = nearest.problems
-        more = [f"  ... {len(problems) - _LISTED} more"] if len(problems) > _LISTED else []
-        raise CheckpointError(
-            f"'{path}': this is none of the layouts known here "
-            f"({'; '.join(layout.name for layout in layouts)}); nothing was written. "
-            f"Nearest is '{nearest.layout.name}', with these differences:\n"
-            + "\n".join(problems[:_LISTED] + more)
-        )
-
-    def _fits(self, arrays: Mapping[str, Array], convert: _Direction) -> bool:
-        """Whether this family has such files."""
-        return any(
-            not convert(arrays, layout, lambda shapes: self.configure(shapes, {})).problems
-            for layout in self.layouts
-        )
+        fit = _nearest(arrays, layouts, convert, partial(self.configure, given=given))
+        if not fit.problems:
+            return fit
+        for other in _converters():
+            if (
+                other.family is not self.family
+                and not _nearest(
+                    arrays, other.layouts, convert, partial(other.configure, given={})
+                ).problems
+            ):
+                raise CheckpointError(
+                    f"'{path}': this is a file of another family ({other.family.name}); nothing "
+                    f"was written. It is converted by {_script(other.family)}"
+                )
+        raise CheckpointError(differences(path, fit, layouts))
 
     def _settings_in(self, source: WeightSource) -> dict[str, Any]:
         """What the arguments of a training run or a Hugging Face `config.json` tell."""
@@ -242,6 +236,34 @@ class Converter:
         name = published(self.family, self.tell(_shapes(ours)))
         network = f"{self.family.arch} {name}" if name else self.family.arch
         return Report(source, fit, network, self.specs(fit.config), frozenset(ours), written)
+
+
+def _nearest(
+    arrays: Mapping[str, Array],
+    layouts: Sequence[Layout],
+    convert: _Direction,
+    configure: Callable[[Shapes], Any],
+) -> Fit:
+    """The first layout that fits, else the one with the fewest problems."""
+    fits = []
+    for layout in layouts:
+        fits.append(convert(arrays, layout, configure))
+        if not fits[-1].problems:
+            break
+    return min(fits, key=lambda fit: len(fit.problems))
+
+
+def _check_target(target: Path, path: Path) -> None:
+    """Neither the file that is read nor the yaml of a run may be written over."""
+    read = [path, *(path / name for name in TENSORS)]
+    if target.exists() and any(one.exists() and one.samefile(target) for one in read):
+        raise ConfigError(f"--mindspore_path: '{target}' is what is to be read; give another name")
+    beside = target.with_suffix(".yaml")
+    if beside.is_file() and not set(load_yaml(beside)) <= {"model", "processor"}:
+        raise ConfigError(
+            f"--mindspore_path: the model's settings would be written over '{beside}', which is "
+            f"more than that; give another name"
+        )
 
 
 def _converters() -> Iterator[Converter]:

@@ -32,6 +32,14 @@ def main(converter: Converter, argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def setting(text: str) -> object:
+    """A value as a yaml has it; ValueError if it is none, as argparse wants it."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+
+
 def _parser(converter: Converter) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=f"{converter.family.arch}: weights from PyTorch and back (docs/weights.md)",
@@ -45,5 +53,5 @@ def _parser(converter: Converter) -> argparse.ArgumentParser:
     keys = ", ".join(converter.containers)
     add("--container", metavar="KEY", help=f"the key with the tensors (else the first of {keys})")
     for name in (*converter.needed, *converter.options):
-        add(f"--{name}", type=yaml.safe_load, metavar="VALUE", help="if the file does not tell it")
+        add(f"--{name}", type=setting, metavar="VALUE", help="if the file does not tell it")
     return parser

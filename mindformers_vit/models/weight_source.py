@@ -56,6 +56,8 @@ def read_source(
         preprocessor = _read_json(path.with_name(PREPROCESSOR), required=False)
     args: Mapping[str, Any] = {}
     if path.suffix == ".safetensors" or (path.suffix == ".ckpt" and not _is_torch(path)):
+        if container is not None:
+            raise CheckpointError(f"--container: '{path}' is no PyTorch file and has no such keys")
         raw = read_weights(path)
         arrays = {name: _float32(array) for name, array in raw.items()}
         kinds = {str(a.dtype) for a in raw.values() if a.dtype.kind == "f"} - {"float32"}

@@ -70,7 +70,10 @@ def test_there_and_back_with_the_index(name, tmp_path):
     )
     assert convert_weight(source, ours).layout == "BEiT, mean pooling"
     assert not any("index" in tensor for tensor in read_weights(ours))
-    convert_weight(theirs, ours, reversed=True)
+    report = str(convert_weight(theirs, ours, reversed=True))
+    made = 2 if name == "beit_tiny" else 1
+    assert f".relative_position_index ({made})\nfile      " in report
+    assert f" mapped, 0 dropped, {made} made\n" in report
     original, again = (torch.load(x, weights_only=True)["model"] for x in (source, theirs))
     assert original.keys() == again.keys()
     for tensor, value in original.items():
@@ -91,7 +94,19 @@ def test_layouts_of_the_same_network(name, torch_files, tmp_path):
 @pytest.mark.fast
 def test_a_pretraining_file_leaves_what_no_network_here_has(torch_files, tmp_path):
     ours = tmp_path / "a.safetensors"
-    assert convert_weight(torch_files["pretrained"], ours).layout == "BEiT, pretrained"
+    report = convert_weight(torch_files["pretrained"], ours)
+    assert report.layout == "BEiT, pretrained"
+    lines = [line for line in str(report).splitlines() if line[2:7] in ("dropp", "new  ", "extra")]
+    assert lines == [
+        "  dropped rel_pos_bias.relative_position_index (1)",
+        "  dropped mask_token (1)",
+        "  dropped lm_head.weight (1)",
+        "  dropped lm_head.bias (1)",
+        "  new     fc_norm.* (2)",
+        "  new     head.* (2)",
+        "  extra   norm.beta (1)",
+        "  extra   norm.gamma (1)",
+    ]
     names = set(read_weights(ours))
     assert {SHARED_TABLE, "norm.gamma", "blocks.1.gamma_2"} <= names
     assert not names & {"mask_token", "lm_head.weight", "head.weight", TABLES[0]}

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from mindformers_vit.checkpoint.weights import read_weights
-from mindformers_vit.errors import CheckpointError
+from mindformers_vit.errors import CheckpointError, ConfigError
+from mindformers_vit.models.beit import convert_weight as beit
 from mindformers_vit.models.mae import convert_weight as mae
 from mindformers_vit.models.vit import convert_weight as vit
 from tests.models.conftest import GOLDENS, UNTOLD
@@ -39,6 +41,23 @@ def test_there_and_back(module, file, layout, tmp_path):
     assert original.keys() == again.keys()
     for name in original:
         assert torch.equal(original[name], again[name]), name
+
+
+def test_safetensors_with_pytorch_names(tmp_path):
+    """Written by the ending, and read."""
+    source, ours = GOLDENS / "beit_tiny/weights.pth", tmp_path / "a.safetensors"
+    beit.convert_weight(source, ours)
+    beit.convert_weight(tmp_path / "b.safetensors", ours, reversed=True)
+    original, again = load(source), load_file(tmp_path / "b.safetensors")
+    assert original.keys() == again.keys()
+    assert all(torch.equal(original[name], again[name]) for name in original)
+    report = beit.convert_weight(tmp_path / "b.safetensors", tmp_path / "c.safetensors")
+    assert report.layout == "BEiT, mean pooling"
+    for wrong in ({"torch_path": ours}, {"container": "model"}, {"layout": "tf"}):
+        arguments = {"torch_path": tmp_path / "d.pth", "mindspore_path": ours} | wrong
+        with pytest.raises(ConfigError, match=r"--(torch_path|container|layout): "):
+            beit.convert_weight(**arguments, reversed=True)
+    assert not (tmp_path / "d.pth").exists()
 
 
 def test_only_the_leaf_of_a_norm_changes(tmp_path):

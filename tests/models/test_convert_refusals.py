@@ -2,8 +2,10 @@
 
 import argparse
 import io
+import json
 import os
 import pickle
+import struct
 import tarfile
 import zipfile
 
@@ -150,6 +152,22 @@ def test_files_that_are_something_else(write, text, tmp_path):
     refuses(source, text, tmp_path)
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"w": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]}},
+        {"w": {"dtype": "F32", "shape": [1 << 62, 4], "data_offsets": [0, 8]}},
+        {"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 16]}},
+    ],
+)
+@pytest.mark.parametrize("length", [None, 1 << 60])
+def test_a_safetensors_that_declares_more_than_it_holds(header, length, tmp_path):
+    text = json.dumps(header).encode()
+    start = struct.pack("<Q", length or len(text))
+    (tmp_path / "a.safetensors").write_bytes(start + text + bytes(8))
+    refuses(tmp_path / "a.safetensors", "damaged or not a weight file", tmp_path)
+
+
 def refuses(source, text, tmp_path, module=vit, error=CheckpointError, **options):
     """The conversion fails with this text, and neither file is there."""
     with pytest.raises(error) as raised:
@@ -224,8 +242,8 @@ def test_other_endings_are_refused_as_usage(ending, tmp_path, capsys):
     paths = ["--torch_path", str(WEIGHTS), "--mindspore_path", str(tmp_path / f"a{ending}")]
     assert main(vit.CONVERTER, [*paths, *FLAGS]) == 2
     assert capsys.readouterr().err == (
-        f"error: --mindspore_path: '{tmp_path / f'a{ending}'}' given; it must end with "
-        f".safetensors or .ckpt\n"
+        f"error: --mindspore_path: '{tmp_path / f'a{ending}'}' given; a file that ends with "
+        f".safetensors or .ckpt is expected\n"
     )
     assert not list(tmp_path.iterdir())
 
@@ -319,6 +337,39 @@ def test_our_file_of_another_family_is_named_by_its_yaml(tmp_path):
     with pytest.raises(ConfigError, match="transformers has no such network"):
         smlpnet.convert_weight(tmp_path / "folder", ours, reversed=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.safetensors", "a.yaml"]
+
+
+def test_what_is_read_and_recipes_are_not_written_over(tmp_path):
+    source = tmp_path / "run.ckpt"
+    source.write_bytes(WEIGHTS.read_bytes())  # PyTorch's, whatever its ending
+    for target, text in (
+        (source, "is what is to be read"),
+        (tmp_path / "dir.ckpt", "a file that ends with .safetensors or .ckpt is expected"),
+        (tmp_path / "recipe.ckpt", "would be written over"),
+    ):
+        (tmp_path / "dir.ckpt").mkdir(exist_ok=True)
+        (tmp_path / "recipe.yaml").write_text("model: {}\nrunner_config: {epochs: 3}\n")
+        before = {p.name: p.is_dir() or p.read_bytes() for p in tmp_path.iterdir()}
+        with pytest.raises(ConfigError, match=text):
+            vit.convert_weight(source, target, settings=UNTOLD["vit"])
+        assert {p.name: p.is_dir() or p.read_bytes() for p in tmp_path.iterdir()} == before
+    vit.convert_weight(source, tmp_path / "a.safetensors", settings=UNTOLD["vit"])
+    with pytest.raises(CheckpointError, match="is no PyTorch file and has no such keys"):
+        vit.convert_weight(tmp_path / "a.safetensors", tmp_path / "b.ckpt", container="model")
+
+
+@pytest.mark.parametrize(("text", "value"), [("false", False), ("True", True)])
+def test_unnormalised_pixels_are_said_by_a_flag(text, value, tmp_path, capsys):
+    """facebookresearch/mae's visualize files predict plain pixels, which no tensor tells."""
+    paths = ["--torch_path", str(GOLDENS / FILES["mae"])]
+    paths += ["--mindspore_path", str(tmp_path / "a.safetensors"), *FLAGS]
+    flags = ["--decoder_num_attention_heads", "4", "--norm_pix_loss", text]
+    assert main(mae.CONVERTER, [*paths, *flags]) == 0
+    assert AutoConfig.from_pretrained(tmp_path).norm_pix_loss is value
+    with pytest.raises(SystemExit) as stop:
+        main(mae.CONVERTER, [*paths, "--norm_pix_loss", "["])
+    assert stop.value.code == 2
+    assert "argument --norm_pix_loss: invalid setting value: '['" in capsys.readouterr().err
 
 
 def test_the_flags_of_mindformers_are_taken(tmp_path, capsys):

@@ -82,3 +82,9 @@ def test_a_run_names_the_command_that_converts():
         f"Convert it first:\n  python mindformers_vit/models/mae/convert_weight.py --torch_path "
         f"{CHECKPOINT} --mindspore_path {CHECKPOINT.with_name('weights_converted.ckpt')}"
     )
+
+
+@pytest.mark.parametrize("name", ["hf_vit_tiny", "vit_mean_pool_tiny/weights.pth"])
+def test_a_run_sends_other_files_to_the_page_that_converts(name):
+    with pytest.raises(CheckpointError, match=r"converted first: docs/weights.md\)$"):
+        read(str(GOLDENS / name))

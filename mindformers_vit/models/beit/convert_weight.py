@@ -13,6 +13,7 @@ BeitForImageClassification and BeitForMaskedImageModeling.
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,22 +99,21 @@ def tell(shapes: Shapes) -> dict[str, Any]:
     if not tables:
         raise CheckpointError(f"no '{TABLE}' is there, which every BEiT has")
     rows, heads = shape_of(shapes, tables[0], 2)
-    blocks = block_settings(shapes)
-    head = {"num_labels": shape_of(shapes, "head.weight", 2)[0]} if "head.weight" in shapes else {}
-    scale = {} if "blocks.0.gamma_1" in shapes else {"layer_scale_init_value": 0.0}
-    return (
-        blocks
-        | head
-        | scale
-        | {
-            "image_size": square_grid(rows) * blocks["patch_size"],
-            "num_attention_heads": heads,
-            "qkv_bias": "blocks.0.attn.q_bias" in shapes,
-            "use_shared_relative_position_bias": SHARED_TABLE in shapes,
-            "use_relative_position_bias": tables != [SHARED_TABLE],
-            "use_mean_pooling": "norm.gamma" not in shapes,
-        }
-    )
+    settings = block_settings(shapes)
+    settings |= {
+        "image_size": square_grid(rows) * settings["patch_size"],
+        "num_attention_heads": heads,
+        "qkv_bias": "blocks.0.attn.q_bias" in shapes,
+        "use_shared_relative_position_bias": SHARED_TABLE in shapes,
+        "use_relative_position_bias": tables != [SHARED_TABLE],
+        # a pretrained one is fine-tuned with mean pooling, whatever norm it ends with
+        "use_mean_pooling": not {"norm.gamma", "head.weight"} <= shapes.keys(),
+    }
+    if "head.weight" in shapes:
+        settings["num_labels"] = shape_of(shapes, "head.weight", 2)[0]
+    if "blocks.0.gamma_1" not in shapes:
+        settings["layer_scale_init_value"] = 0.0
+    return settings
 
 
 def _pretrained(config: BeitConfig) -> ParamSpecs:
@@ -127,27 +127,13 @@ def _constants(config: BeitConfig, shapes: Shapes) -> dict[str, Array]:
     return {name.removesuffix(TABLE) + INDEX: np.array(index) for name in tables}
 
 
+_published = partial(Layout, constants=_constants)
 CONVERTER = Converter(
     FAMILY,
     layouts=(
-        Layout(
-            "BEiT, mean pooling",
-            [*ENCODER, *norm_rows("fc_norm"), *HEAD],
-            parameter_specs,
-            constants=_constants,
-        ),
-        Layout(
-            "BEiT, class token",
-            [*ENCODER, *norm_rows("norm"), *HEAD],
-            parameter_specs,
-            constants=_constants,
-        ),
-        Layout(
-            "BEiT, pretrained",
-            [*ENCODER, *norm_rows("norm"), *LEFT_OUT],
-            _pretrained,
-            constants=_constants,
-        ),
+        _published("BEiT, mean pooling", ENCODER + norm_rows("fc_norm") + HEAD, parameter_specs),
+        _published("BEiT, class token", ENCODER + norm_rows("norm") + HEAD, parameter_specs),
+        _published("BEiT, pretrained", ENCODER + norm_rows("norm") + LEFT_OUT, _pretrained),
         Layout(
             "transformers, BeitForImageClassification",
             HF_CLASSIFIER,
