@@ -24,7 +24,14 @@ _FLAGS: list[tuple[str, tuple[str, ...], str, str]] = [
     ("train_dataset_dir", ("train_dataset.data_loader.dataset_dir",), "str", "training images"),
     ("eval_dataset_dir", ("eval_dataset.data_loader.dataset_dir",), "str", "evaluation images"),
     ("load_checkpoint", ("load_checkpoint",), "str", "weight file, directory or model name"),
-    ("resume_training", ("resume_training",), "bool", "go on exactly where a checkpoint was taken"),
+    (
+        "resume_training",
+        ("resume_training",),
+        "auto",
+        "go on exactly where the newest checkpoint was taken: auto (the default: if there is one), "
+        "True (there must be one), False (a new run)",
+    ),
+    ("force_resume", ("force_resume",), "switch", "resume although settings have changed"),
     ("epochs", ("runner_config.epochs",), "int", "passes over the training images"),
     ("batch_size", ("runner_config.batch_size",), "int", "images of one forward pass"),
     (
@@ -55,6 +62,9 @@ _FLAGS: list[tuple[str, tuple[str, ...], str, str]] = [
     ("strategy_load_checkpoint", ("strategy_load_checkpoint",), "str", "MindFormers', ignored"),
     ("remote_save_url", ("remote_save_url",), "str", "MindFormers', ignored"),
 ]
+
+
+_METAVARS = {"bool": "True|False", "switch": "True", "auto": "auto|True|False", "int": "N"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -128,13 +138,19 @@ def build_parser() -> argparse.ArgumentParser:
         "--predict_data", nargs="+", metavar="IMAGE", help="files, directories or URLs"
     )
     parser.add_argument("--options", nargs="+", metavar="KEY=VALUE", help="settings, dotted keys")
-    types: dict[str, Any] = {"int": int, "str": str, "bool": _boolean, "mode": str}
+    types: dict[str, Any] = {"int": int, "str": str, "mode": str, "auto": _auto}
+    types |= {"bool": _boolean, "switch": _boolean}
     for flag, _, kind, text in _FLAGS:
         choices = RUN_MODES if kind == "mode" else None
-        metavar = {"bool": "True|False", "int": "N", "str": flag.upper()[:9]}.get(kind)
         hidden = argparse.SUPPRESS if text.startswith("MindFormers'") else text
+        bare: dict[str, Any] = {"nargs": "?", "const": True} if kind == "switch" else {}
         parser.add_argument(
-            f"--{flag}", type=types[kind], choices=choices, metavar=metavar, help=hidden
+            f"--{flag}",
+            type=types[kind],
+            choices=choices,
+            metavar=_METAVARS.get(kind, flag.upper()[:9] if kind == "str" else None),
+            help=hidden,
+            **bare,
         )
     return parser
 
@@ -143,6 +159,10 @@ def _boolean(text: str) -> bool:
     if text.lower() not in ("true", "false"):
         raise argparse.ArgumentTypeError(f"'{text}' given, True or False is expected")
     return text.lower() == "true"
+
+
+def _auto(text: str) -> bool | str:
+    return "auto" if text.lower() == "auto" else _boolean(text)
 
 
 def read_command_line(argv: list[str]) -> tuple[dict[str, Any], bool]:

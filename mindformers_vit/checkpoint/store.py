@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 STATE = "state.json"
 CONFIG = "config.yaml"
+_ANY_NAME = re.compile(r"[^.].*_rank_\d+-\d+_\d+")
 
 
 @dataclass(frozen=True)
@@ -121,19 +122,11 @@ class CheckpointStore:
 
     def list(self) -> Checkpoints:
         """Checkpoints with a sound manifest, newest first; their other files are not read."""
-        return [found for found in self._scan() if isinstance(found, Checkpoint)]
+        return [c for c in _scan(self.root, self._name) if isinstance(c, Checkpoint)]
 
     def latest_valid(self) -> Checkpoint | None:
-        """The newest checkpoint whose every byte is as saved; why others are skipped is logged."""
-        for found in self._scan():
-            try:
-                if isinstance(found, CheckpointError):
-                    raise found
-                check_files(found.path, found.manifest)
-                return found
-            except CheckpointError as error:
-                logger.warning("skipping a checkpoint: %s", error)
-        return None
+        """`newest_valid` of this rank and prefix."""
+        return newest_valid(self.root, self._name)
 
     def best(self) -> Checkpoint | None:
         """The newest checkpoint that was saved as the best."""
@@ -220,21 +213,37 @@ class CheckpointStore:
     def _hidden(self, start: str) -> Sequence[Path]:
         return [p for p in self.root.iterdir() if p.name.startswith(start + self._stem)]
 
-    def _scan(self) -> Found:
-        """Every directory named like a checkpoint, newest first, or what is wrong with it."""
-        if not self.root.is_dir():
-            return []
-        sound, bad = [], []
-        for path in sorted(self.root.iterdir()):
-            name = path.name.removeprefix(".old-")
-            stepped_aside = name != path.name and (self.root / name).exists()
-            if self._name.fullmatch(name) and path.is_dir() and not stepped_aside:
-                try:
-                    sound.append(Checkpoint(path, read_manifest(path)))
-                except CheckpointError as error:
-                    bad.append(error)
-        sound.sort(key=lambda c: c.manifest.order, reverse=True)
-        return [*bad, *sound]
+
+def newest_valid(root: Path, name: re.Pattern[str] = _ANY_NAME) -> Checkpoint | None:
+    """The newest checkpoint in `root` whose every byte is as saved; why others are skipped is
+    logged.
+    """
+    for found in _scan(root, name):
+        try:
+            if isinstance(found, CheckpointError):
+                raise found
+            check_files(found.path, found.manifest)
+            return found
+        except CheckpointError as error:
+            logger.warning("skipping a checkpoint: %s", error)
+    return None
+
+
+def _scan(root: Path, pattern: re.Pattern[str]) -> Found:
+    """Every directory named like a checkpoint, newest first, or what is wrong with it."""
+    if not root.is_dir():
+        return []
+    sound, bad = [], []
+    for path in sorted(root.iterdir()):
+        name = path.name.removeprefix(".old-")
+        stepped_aside = name != path.name and (root / name).exists()
+        if pattern.fullmatch(name) and path.is_dir() and not stepped_aside:
+            try:
+                sound.append(Checkpoint(path, read_manifest(path)))
+            except CheckpointError as error:
+                bad.append(error)
+    sound.sort(key=lambda c: c.manifest.order, reverse=True)
+    return [*bad, *sound]
 
 
 def load_checkpoint(path: str | Path) -> tuple[Arrays, dict[str, Any], str]:

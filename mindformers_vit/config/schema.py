@@ -222,7 +222,8 @@ class RunConfig(StrictModel):
     run_mode: Literal["train", "finetune", "eval", "predict"] = "train"
     output_dir: str = "./output"
     load_checkpoint: str = ""
-    resume_training: bool = False
+    resume_training: Literal["auto"] | bool = "auto"  # True: there must be something to resume
+    force_resume: bool = False  # new: go on although settings have changed
     do_eval: bool = False
     use_parallel: bool = False
     context: Context = Context()

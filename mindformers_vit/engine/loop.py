@@ -54,6 +54,10 @@ class Length:
     def total_steps(self) -> int:
         return self.epochs * self.steps_per_epoch
 
+    @property
+    def last_step(self) -> int:
+        return min(self.total_steps, self.max_steps or self.total_steps)
+
 
 class TrainLoop:
     """Runs epochs of steps; callbacks read its public attributes and call `save`, `evaluate`.
@@ -85,6 +89,7 @@ class TrainLoop:
         self.epoch, self.step, self.global_step = 1, 0, 0
         self.metrics: dict[str, float] = {}
         self.best: float | None = None
+        self.best_step, self.evaluated_step = -1, -1  # global steps, -1: none
         self.stop = False
         self._loader, self._train_step = loader, train_step
         self._learning_rate = learning_rate
@@ -100,6 +105,8 @@ class TrainLoop:
         """Train from the current position to the end of the run."""
         self._call("on_train_begin")
         try:
+            if self.step == self.steps_per_epoch:  # it may have been killed in the evaluation
+                self._call("on_epoch_end")
             while not self._finished():
                 self._run_epoch()
             self.save()
@@ -108,8 +115,7 @@ class TrainLoop:
             self._call("on_train_end")
 
     def _finished(self) -> bool:
-        limit = min(self.total_steps, self.length.max_steps or self.total_steps)
-        return self.stop or self.global_step >= limit
+        return self.stop or self.global_step >= self.length.last_step
 
     def _run_epoch(self) -> None:
         if self.step == self.steps_per_epoch:
@@ -158,7 +164,12 @@ class TrainLoop:
         """Commit a training checkpoint of this moment, once."""
         if self._saved_at == self.global_step or self.global_step == 0:
             return
-        saved = self._store.save(self._train_step.tensors(), self._state(), self._config_text)
+        saved = self._store.save(
+            self._train_step.tensors(),
+            self._state(),
+            self._config_text,
+            best=self.best_step == self.global_step,
+        )
         self._saved_at = self.global_step
         self._call("on_save", saved.path)
 
@@ -173,22 +184,29 @@ class TrainLoop:
             "accumulation": self.length.accumulation,
             "images": self.length.images,
             "best": self.best,
+            "best_step": self.best_step,
+            "evaluated_step": self.evaluated_step,
             **self._train_step.state(),
         }
 
-    def restore(self, tensors: dict[str, Any], state: dict[str, Any], where: str) -> None:
-        """Go on exactly where a checkpoint was taken."""
+    def restore(
+        self, tensors: dict[str, Any], state: dict[str, Any], where: str, *, forced: bool = False
+    ) -> None:
+        """Go on exactly where a checkpoint was taken; `forced`: or as far into a changed epoch."""
         here = self._state()
         for name in ("epochs", "batch_size", "accumulation", "steps_per_epoch", "images"):
-            if state.get(name) != here[name]:
+            if state.get(name) != here[name] and not forced:
                 raise CheckpointError(
                     f"{where}: was written by a run with {name} {state.get(name)}, this one has "
                     f"{here[name]}; the updates would not be the same. Resume "
                     f"with the settings of that run, or start anew with run_mode finetune"
                 )
         self._train_step.load(tensors, state)
-        self.epoch, self.step = state["epoch"], state["step"]
-        self.global_step, self.best = state["global_step"], state["best"]
+        self.epoch = state["epoch"]
+        self.step = state["step"] * self.steps_per_epoch // state["steps_per_epoch"]
+        self.global_step = (self.epoch - 1) * self.steps_per_epoch + self.step
+        self.best, self.best_step = state["best"], state.get("best_step", -1)
+        self.evaluated_step = state.get("evaluated_step", -1)
         self._saved_at = self.global_step
         logger.info(
             "resumed %s: epoch %d, step %d/%d", where, self.epoch, self.step, self.steps_per_epoch
@@ -199,10 +217,11 @@ class TrainLoop:
         if self._evaluator is None:
             return
         self.metrics = self._evaluator()
+        self.evaluated_step = self.global_step
         self._call("on_evaluate_end")
         accuracy = self.metrics.get("Top1 Accuracy")
         if accuracy is not None and (self.best is None or accuracy > self.best):
-            self.best = accuracy
+            self.best, self.best_step = accuracy, self.global_step
             if self._save_network is not None:
                 self._save_network("best")
             if self._saved_at == self.global_step:  # that checkpoint knows the old best

@@ -11,6 +11,7 @@ from typing import Any
 from mindformers_vit import compat
 from mindformers_vit.engine import build, output
 from mindformers_vit.engine.plan import Plan
+from mindformers_vit.engine.resume import ResumePoint, find_resume_point
 from mindformers_vit.engine.weights import (
     check_settings,
     check_weights,
@@ -26,7 +27,8 @@ logger = logging.getLogger(__name__)
 def describe(plan: Plan) -> str:
     """What a run would do, after checking everything but the compilation (the dry run)."""
     data = build.open_data(plan)
-    weights = check_weights(plan)
+    start = _resume_point(plan, data, output.directory_of(plan))
+    weights = None if start else check_weights(plan)
     lines = [*plan.warnings, f"run_mode {plan.run.run_mode}: {plan.family.arch}"]
     if data.train is not None and data.length is not None:
         runner, length = plan.run.runner_config, data.length
@@ -38,7 +40,10 @@ def describe(plan: Plan) -> str:
     if data.evaluation is not None:
         lines.append(f"{len(data.evaluation)} evaluation images")
     lines.append(f"device {compat.resolve_device(plan.run.context.device_target)}")
-    lines.append(f"weights: {weights or 'new, from the seed'}")
+    if start is None:
+        lines.append(f"weights: {weights or 'new, from the seed'}")
+    else:
+        lines.append(f"{'finished' if start.finished else 'goes on from'}: {start}")
     return "\n".join([*lines, "nothing wrong found"])
 
 
@@ -67,9 +72,19 @@ def run(
     data = build.open_data(plan, has_inputs=inputs is not None)
     if data.train is not None:
         plan = with_labels(plan, data.train.classes)
-    directory, config_text = output.prepare(plan)
+    directory = output.prepare(plan)
     for warning in plan.warnings:
         logger.warning(warning)
+    start = _resume_point(plan, data, directory)
+    if start is not None and start.finished and network is None:
+        logger.info(
+            "this run is finished: %s; nothing is done. --resume_training False or another "
+            "--output_dir makes a new run",
+            start,
+        )
+        return None
+    config_text = output.config_text(plan)
+    output.write_config(plan, directory, config_text)
     context = plan.run.context
     device = compat.set_device(
         context.device_target,
@@ -81,7 +96,7 @@ def run(
     if plan.run.is_training:
         from mindformers_vit.engine.train import train
 
-        return train(plan, data, network, directory, config_text, callbacks)
+        return train(plan, data, network, directory, config_text, start, callbacks)
     if network is None or plan.run.load_checkpoint:
         weights = find_weights(plan)
         assert weights is not None
@@ -91,6 +106,14 @@ def run(
     if mode == "predict":
         return _predict(plan, inputs, network, processor, directory)
     return _evaluate(plan, data, network, directory)
+
+
+def _resume_point(plan: Plan, data: build.Data, directory: Path) -> ResumePoint | None:
+    """The checkpoint that a training run goes on from."""
+    if data.train is None or data.length is None:
+        return None
+    text = output.config_text(with_labels(plan, data.train.classes))
+    return find_resume_point(plan, data.length, directory, text)
 
 
 def _evaluate(plan: Plan, data: build.Data, network: Any, directory: Path) -> dict[str, float]:

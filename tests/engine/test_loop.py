@@ -55,7 +55,7 @@ class Store:
     def __init__(self):
         self.saved = []
 
-    def save(self, tensors, state, text):
+    def save(self, tensors, state, text, *, best):
         self.saved.append(state)
         return SimpleNamespace(path=Path("somewhere"))
 
@@ -109,7 +109,8 @@ def test_steps_batches_rates_and_hooks():
     (state,) = loop._store.saved
     assert state == {
         "epoch": 2, "step": 3, "global_step": 6, "steps_per_epoch": 3, "epochs": 2,
-        "batch_size": 4, "accumulation": 2, "images": 0, "best": None,
+        "batch_size": 4, "accumulation": 2, "images": 0, "best": None, "best_step": -1,
+        "evaluated_step": -1,
     }  # fmt: skip
 
 
