@@ -1,7 +1,8 @@
 """The command line: `python run_mindformer.py ...` and `mindformers-vit ...`.
 
 It turns flags into one mapping, and errors into one screen and an exit code: 0 done, 1 failed,
-2 bad usage, configuration, data or checkpoint, 130 interrupted.
+2 bad usage, configuration, data or checkpoint, 130 and 143 ended by SIGINT and SIGTERM
+(docs/reliability.md).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 from mindformers_vit.config.loader import find_config, load_yaml, parse_override, set_dotted
 from mindformers_vit.config.schema import RUN_MODES, RunConfig
-from mindformers_vit.errors import ConfigError, MindFormersViTError
+from mindformers_vit.errors import ConfigError, Interrupted, MindFormersViTError
 from mindformers_vit.registry import nearest
 
 # flag, dotted keys it sets, type, help
@@ -70,7 +71,8 @@ _METAVARS = {"bool": "True|False", "switch": "True", "auto": "auto|True|False", 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns its exit code and never raises what a user caused."""
     _log_to_terminal()
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         return _run(sys.argv[1:] if argv is None else argv)
     except MindFormersViTError as error:
@@ -80,14 +82,14 @@ def main(argv: list[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         print(f"error: {where}{error.strerror or error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        print(f"interrupted {error}".rstrip(), file=sys.stderr)
+        return error.exit_code if isinstance(error, Interrupted) else 130
 
 
-def _interrupt(*_: Any) -> None:
-    """SIGTERM ends a run as Ctrl-C does; MindSpore turns a Ctrl-C while it computes into one."""
-    raise KeyboardInterrupt
+def _interrupt(number: int, _: Any) -> None:
+    """SIGTERM ends a run as Ctrl-C does; once MindSpore has computed, it turns Ctrl-C into one."""
+    raise Interrupted(number)
 
 
 def _log_to_terminal() -> None:

@@ -28,7 +28,7 @@ import numpy as np
 from mindformers_vit.checkpoint import files, manifest
 from mindformers_vit.checkpoint.manifest import FileEntry, Manifest, check_files, read_manifest
 from mindformers_vit.checkpoint.weights import FORMATS, Arrays, read_weights, write_weights
-from mindformers_vit.errors import CheckpointError
+from mindformers_vit.errors import CheckpointError, SaveError
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +57,7 @@ class CheckpointStore:
         root: directory, made by the first save.
         prefix: start of every name.
         keep_max: how many of the newest stay; the best one stays besides.
+        keep_every_n_epochs: the newest one of each such epoch stays too.
         file_format: "safetensors" or "ckpt", for the tensors.
         rank: of this process, part of the names.
         world_size: recorded in the manifest.
@@ -70,6 +71,7 @@ class CheckpointStore:
         file_format: str = "safetensors",
         rank: int = 0,
         world_size: int = 1,
+        keep_every_n_epochs: int | None = None,
     ) -> None:
         if keep_max < 1:
             raise CheckpointError(f"keep_max must be at least 1, given {keep_max}")
@@ -78,6 +80,7 @@ class CheckpointStore:
             raise CheckpointError(f"file_format: unknown '{file_format}', allowed: {allowed}")
         self.root = Path(root)
         self.keep_max = keep_max
+        self.keep_every_n_epochs = keep_every_n_epochs
         self.file_format = file_format
         self.rank = rank
         self.world_size = world_size
@@ -101,7 +104,7 @@ class CheckpointStore:
             best: protect this one from removal, in place of the one protected before.
 
         Raises:
-            CheckpointError: nothing was saved; the checkpoints there were are untouched.
+            SaveError: nothing was saved; the checkpoints there were are untouched.
         """
         name = f"{self._stem}{int(state['epoch'])}_{int(state['step'])}"
         target = self.root / name
@@ -114,9 +117,9 @@ class CheckpointStore:
             self._commit(temporary, target)
         except BaseException as error:
             files.remove_quietly(temporary)
-            if not isinstance(error, OSError | TypeError | ValueError):
+            if not isinstance(error, OSError | TypeError | ValueError | CheckpointError):
                 raise
-            raise CheckpointError(f"{target}: the checkpoint cannot be saved: {error}") from error
+            raise SaveError(f"{target}: the checkpoint cannot be saved: {error}") from error
         self._rotate(name)
         return Checkpoint(target, saved)
 
@@ -187,9 +190,12 @@ class CheckpointStore:
         try:
             found = self.list()
             keep = {c.path.name for c in found[: self.keep_max]} | {just_saved}
-            best = next((c.path.name for c in found if c.manifest.best), just_saved)
+            keep.add(next((c.path.name for c in found if c.manifest.best), just_saved))
+            if self.keep_every_n_epochs:
+                newest = {c.manifest.epoch: c.path.name for c in reversed(found)}
+                keep |= {n for e, n in newest.items() if e % self.keep_every_n_epochs == 0}
             for checkpoint in found:
-                if checkpoint.path.name not in keep | {best}:
+                if checkpoint.path.name not in keep:
                     self._remove(checkpoint.path)
             for aside in self._hidden(".old-"):
                 if (self.root / aside.name.removeprefix(".old-")).exists():

@@ -49,6 +49,7 @@ class RunnerConfig(StrictModel):
     batch_size: Positive = 32  # images of one forward pass on one device
     gradient_accumulation_steps: Positive = 1
     max_steps: Positive | None = None  # new: stop early; schedules stay those of all epochs
+    max_skipped_steps: Positive = 10  # new: stop after so many steps in a row that are not finite
     num_classes: Positive | None = None  # must equal the number of labels of the head
     image_size: int | list[int] | None = None  # must equal the network's
     sink_mode: Any = dead("each step is one compiled call, data sinking is not used")

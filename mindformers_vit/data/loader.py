@@ -122,6 +122,10 @@ class Loader:
             self._pool = WorkerPool(self._recipe, self._num_workers)
         return self._pool.run(plans)
 
+    def path_of(self, index: int) -> str:
+        """The file of a sample, by the `index` in its batch."""
+        return self._source.paths[index]
+
     @property
     def worker_pids(self) -> list[int]:
         """Process ids of the workers that run now."""

@@ -201,8 +201,8 @@ def _start(ring: Ring) -> _Worker:
 
 @contextmanager
 def _interrupts_held_back() -> Iterator[None]:
-    """Children inherit the mask, so Ctrl-C cannot hit one before it ignores the signal."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """Children inherit the mask, so no signal can hit one before it ignores it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:
@@ -214,11 +214,7 @@ def _stop(workers: list[_Worker], ring: Ring, owner: int) -> None:
         return
     for worker in workers:
         worker.connection.close()
-        worker.process.terminate()  # they hold nothing that could be lost
+        worker.process.kill()  # they hold nothing that could be lost
     for worker in workers:
-        try:
-            worker.process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            worker.process.kill()
-            worker.process.wait()
+        worker.process.wait()
     ring.close()

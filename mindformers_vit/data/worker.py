@@ -40,7 +40,8 @@ class Answer:
 
 def main(connection_fd: int, memory_fd: int, memory_size: int) -> None:
     """Serve until the connection closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    for number in (signal.SIGINT, signal.SIGTERM):  # to the whole group: the parent's business
+        signal.signal(number, signal.SIG_IGN)
     memory = mmap.mmap(memory_fd, memory_size)
     with Connection(connection_fd) as connection:
         try:

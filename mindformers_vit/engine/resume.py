@@ -20,6 +20,7 @@ from mindformers_vit.config.loader import parse_yaml
 from mindformers_vit.engine.callbacks.checkpoint_monitor import CheckpointMonitor
 from mindformers_vit.engine.loop import Length
 from mindformers_vit.engine.plan import Plan
+from mindformers_vit.engine.saver import Saver
 from mindformers_vit.engine.weights import newest_checkpoint
 from mindformers_vit.errors import CheckpointError
 
@@ -30,7 +31,8 @@ _SHOWN = 12  # settings that differ
 _MAY_CHANGE = (  # when resuming: these do not touch an update
     "run_mode", "output_dir", "resume_training", "force_resume", "do_eval", "callbacks",
     "eval_dataset", "predict", "processor", "metric", "context.device", "context.max_device_memory",
-    "runner_config.max_steps", "train_dataset.data_loader.dataset_dir",
+    "runner_config.max_steps", "runner_config.max_skipped_steps",
+    "train_dataset.data_loader.dataset_dir",
     "train_dataset.data_loader.num_parallel_workers", "train_dataset.num_parallel_workers",
     "model.model_config.checkpoint_name_or_path",
 )  # fmt: skip
@@ -55,14 +57,24 @@ class ResumePoint:
         return f"{self.path} (epoch {self.state['epoch']}, step {self.state['step']})"
 
 
-def store_of(plan: Plan, directory: Path) -> CheckpointStore:
-    """The training checkpoints of a run."""
+def saver_of(plan: Plan, directory: Path, config_text: str) -> Saver:
+    """What saves the training checkpoints of a run."""
+    in_background = _monitor(plan).async_save
+    return Saver(_store_of(plan, directory), config_text, in_background=in_background)
+
+
+def _monitor(plan: Plan) -> CheckpointMonitor:
     monitors = [c for c in plan.callbacks if isinstance(c, CheckpointMonitor)]
-    settings = monitors[0] if monitors else CheckpointMonitor()
+    return monitors[0] if monitors else CheckpointMonitor()
+
+
+def _store_of(plan: Plan, directory: Path) -> CheckpointStore:
+    settings = _monitor(plan)
     return CheckpointStore(
         directory / "checkpoint" / "rank_0",
         prefix=settings.prefix,
         keep_max=settings.keep_checkpoint_max,
+        keep_every_n_epochs=settings.keep_every_n_epochs,
         file_format=settings.checkpoint_format,
     )
 
@@ -96,13 +108,13 @@ def find_resume_point(
     if changes:
         logger.warning("force_resume: %s is of a run with other settings:\n%s", found, changes)
     state = json.loads((found / STATE).read_text(encoding="utf-8"))
-    own = found.parent == store_of(plan, directory).root
+    own = found.parent == _store_of(plan, directory).root
     return ResumePoint(found, state, _is_finished(directory, state, length), forced, own)
 
 
 def _find(plan: Plan, directory: Path) -> Path | None:
     """The one given, else the newest of this run, else (True only) the newest in what is given."""
-    store, given = store_of(plan, directory), plan.run.load_checkpoint
+    store, given = _store_of(plan, directory), plan.run.load_checkpoint
     demanded = plan.run.resume_training is True
     found = Path(given).expanduser() if given and demanded else None
     if found is None or not (found / FILE_NAME).is_file():

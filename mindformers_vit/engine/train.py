@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from mindformers_vit.engine.evaluator import evaluate
 from mindformers_vit.engine.loop import Length, TrainLoop
 from mindformers_vit.engine.loss_scale import LossScale
 from mindformers_vit.engine.plan import Plan
-from mindformers_vit.engine.resume import ResumePoint, mark_finished, set_aside, store_of
+from mindformers_vit.engine.resume import ResumePoint, mark_finished, saver_of, set_aside
+from mindformers_vit.engine.signals import Signals
 from mindformers_vit.engine.train_step import TrainStep, training_forward
 from mindformers_vit.engine.weights import find_weights, load_network
 from mindformers_vit.optim import schedules
@@ -43,10 +45,11 @@ def train(
     if start is None:
         set_aside(directory)
     step = _train_step(plan, network, data.length)
+    signals = Signals()
     evaluation = None
     if data.evaluation is not None:
         loader = build.eval_loader(plan, data.evaluation)
-        evaluation = partial(_evaluate, network, step.ema, loader, plan.family.task)
+        evaluation = partial(_evaluate, network, step.ema, loader, plan.family.task, signals)
     save = partial(_save_network, network, step.ema, plan, directory)
     loop = TrainLoop(
         length=data.length,
@@ -54,8 +57,9 @@ def train(
         train_step=step,
         learning_rate=learning_rate(plan, data.length),
         output_dir=directory,
-        store=store_of(plan, directory),
-        config_text=config_text,
+        saver=saver_of(plan, directory, config_text),
+        signals=signals,
+        max_skipped=plan.run.runner_config.max_skipped_steps,
         callbacks=[*_evaluation_callback(plan), *plan.callbacks, *callbacks],
         evaluator=evaluation,
         save_network=save,
@@ -65,9 +69,10 @@ def train(
     else:
         tensors, state, _ = load_checkpoint(start.path)
         loop.restore(tensors, state, start.named, forced=start.forced)
-    loop.run()
-    logger.info("network saved in %s", save("network"))
-    mark_finished(directory, loop.global_step)
+    with signals:
+        loop.run()
+        logger.info("network saved in %s", save("network"))
+        mark_finished(directory, loop.global_step)
 
 
 def learning_rate(plan: Plan, length: Length) -> Callable[[int], float]:
@@ -139,13 +144,12 @@ def _evaluation_callback(plan: Plan) -> list[Any]:
     return [EvaluateCallback(**settings)]
 
 
-def _evaluate(network: Any, ema: Ema | None, loader: Any, task: str) -> dict[str, float]:
+def _evaluate(
+    network: Any, ema: Ema | None, loader: Any, task: str, signals: Signals
+) -> dict[str, float]:
     """Metrics of the averaged weights where there are any, else of the weights."""
-    if ema is None:
+    with ema.swapped_in() if ema is not None else nullcontext(), signals.at_once():
         metrics = evaluate(network, loader, task)
-    else:
-        with ema.swapped_in():
-            metrics = evaluate(network, loader, task)
     network.set_train(True)
     return metrics
 
