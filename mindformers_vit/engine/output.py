@@ -73,6 +73,13 @@ def _without_dead(run: RunConfig) -> dict[str, Any]:
     return values
 
 
+class _LogFile(logging.FileHandler):
+    """On a full disk it says nothing, rather than print a traceback for each message."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
+
+
 def _log_to(directory: Path) -> None:
     """Messages in files, with time and place; a second run in one process moves them."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -84,7 +91,7 @@ def _log_to(directory: Path) -> None:
     if not root.hasHandlers():  # a Python session that has set up no logging sees what a shell sees
         root.addHandler(logging.StreamHandler())
     for name, level in (("info.log", logging.INFO), ("error.log", logging.ERROR)):
-        handler = logging.FileHandler(directory / name, encoding="utf-8", delay=True)
+        handler = _LogFile(directory / name, encoding="utf-8", delay=True)
         handler.setLevel(level)
         handler.setFormatter(logging.Formatter(_FORMAT))
         root.addHandler(handler)

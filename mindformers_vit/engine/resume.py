@@ -183,9 +183,9 @@ def set_aside(directory: Path) -> None:
     while (directory / f"previous_{number}").exists():
         number += 1
     target = directory / f"previous_{number}"
-    target.mkdir()
+    files.make_dirs(target)
     for path in old:
-        path.rename(target / path.name)
+        files.rename(path, target / path.name)
     logger.warning("a new run in '%s': what was there is now in '%s'", directory, target)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from mindformers_vit.checkpoint import files
 from mindformers_vit.engine.callbacks.base import Callback
 from mindformers_vit.engine.loop import TrainLoop
 from mindformers_vit.registry import callbacks
+
+logger = logging.getLogger(__name__)
 
 
 @callbacks.register("MetricsWriter", "SummaryMonitor")
@@ -28,7 +31,7 @@ class MetricsWriter(Callback):
     def on_train_begin(self, loop: TrainLoop) -> None:
         path = loop.output_dir / "metrics.jsonl"
         _drop_after(path, loop)
-        self._file = path.open("a", encoding="utf-8", buffering=1)
+        self._file = path.open("ab", buffering=0)
         if self.tensorboard:
             from tensorboardX import SummaryWriter
 
@@ -59,7 +62,10 @@ class MetricsWriter(Callback):
     def _write(self, loop: TrainLoop, **values: Any) -> None:
         place = {"step": loop.global_step, "epoch": loop.epoch}
         finite = {k: v if math.isfinite(v) else None for k, v in values.items()}  # JSON has no NaN
-        self._file.write(json.dumps(place | finite, allow_nan=False) + "\n")
+        try:
+            self._file.write((json.dumps(place | finite, allow_nan=False) + "\n").encode())
+        except OSError as error:
+            logger.warning("%s: the numbers of a step are lost: %s", self._file.name, error)
         if self._board is not None:
             for name, value in values.items():
                 self._board.add_scalar(name.replace(" ", "_"), float(value), loop.global_step)
