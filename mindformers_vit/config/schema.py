@@ -119,6 +119,8 @@ class DatasetConfig(StrictModel):
     label_smoothing: Fraction = 0.0  # new: without mixup_op
     batch_size: Positive | None = None  # evaluation only; training takes runner_config's
     num_parallel_workers: int | None = Field(None, ge=0)  # default: one a core, at most 8
+    # new: images that cannot be read, before the run stops; below 1 a fraction of the data set
+    max_bad_samples: float = Field(0.01, ge=0)
     eval_interval: Positive = 1  # evaluate every so many epochs of training
     eval_offset: int = Field(0, ge=0)  # ... from this epoch on
     seed: Any = dead("the seed of the run is used")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from mindformers_vit.compat import missing_device
 from mindformers_vit.config.schema import DatasetConfig
+from mindformers_vit.data.bad_samples import BadSamples
 from mindformers_vit.data.loader import Loader
 from mindformers_vit.data.sources import ImageSource, open_source
 from mindformers_vit.engine.loop import Length
@@ -141,6 +143,13 @@ def workers_of(dataset: DatasetConfig) -> int:
     return min(dataset.workers if dataset.workers is not None else 8, cores)
 
 
+def bad_samples(plan: Plan, name: str, source: ImageSource) -> BadSamples:
+    """The list of the bad images of "train" or "eval", in the output directory."""
+    dataset: DatasetConfig = getattr(plan.run, f"{name}_dataset")
+    directory = Path(plan.run.output_dir).expanduser()
+    return BadSamples(f"{name}_dataset", len(source), dataset.max_bad_samples, directory)
+
+
 def train_loader(plan: Plan, source: ImageSource) -> Loader:
     """Batches for the train step."""
     dataset = plan.run.train_dataset
@@ -161,6 +170,7 @@ def train_loader(plan: Plan, source: ImageSource) -> Loader:
         drop_noise_length=drop_noise_length(plan),
         token_grid=plan.network.grid if getattr(plan.network, "mix_token", False) else None,
         with_labels=plan.labelled,
+        bad_samples=bad_samples(plan, "train", source),
     )
 
 
@@ -170,7 +180,7 @@ def drop_noise_length(plan: Plan) -> int:
     return 2 * plan.network.num_hidden_layers if rate > 0 else 0
 
 
-def eval_loader(plan: Plan, source: ImageSource) -> Loader:
+def eval_loader(plan: Plan, source: ImageSource, bad: BadSamples | None = None) -> Loader:
     """Batches for evaluation: in order, every image once, the last batch padded."""
     dataset = plan.run.eval_dataset
     assert dataset is not None
@@ -184,4 +194,5 @@ def eval_loader(plan: Plan, source: ImageSource) -> Loader:
         num_workers=workers_of(dataset),
         noise_length=0 if plan.labelled else plan.network.num_patches,
         with_labels=plan.labelled,
+        bad_samples=bad or bad_samples(plan, "eval", source),
     )

@@ -32,7 +32,7 @@ _MAY_CHANGE = (  # when resuming: these do not touch an update
     "run_mode", "output_dir", "resume_training", "force_resume", "do_eval", "callbacks",
     "eval_dataset", "predict", "processor", "metric", "context.device", "context.max_device_memory",
     "runner_config.max_steps", "runner_config.max_skipped_steps",
-    "train_dataset.data_loader.dataset_dir",
+    "train_dataset.data_loader.dataset_dir", "train_dataset.max_bad_samples",
     "train_dataset.data_loader.num_parallel_workers", "train_dataset.num_parallel_workers",
     "model.model_config.checkpoint_name_or_path",
 )  # fmt: skip

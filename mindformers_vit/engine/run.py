@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mindformers_vit import compat
+from mindformers_vit.data.bad_samples import FILE_NAME, BadSamples
 from mindformers_vit.engine import build, output
 from mindformers_vit.engine.plan import Plan
 from mindformers_vit.engine.resume import ResumePoint, find_resume_point
@@ -20,6 +21,7 @@ from mindformers_vit.engine.weights import (
     with_labels,
 )
 from mindformers_vit.errors import DataError
+from mindformers_vit.tools.image_tools import list_images
 
 logger = logging.getLogger(__name__)
 
@@ -67,8 +69,6 @@ def run(
         None after training, a dict of metrics after evaluation, a list after prediction.
     """
     mode = plan.run.run_mode
-    if mode == "predict" and inputs is None:
-        inputs = list(plan.run.predict.data) or None
     data = build.open_data(plan, has_inputs=inputs is not None)
     if data.train is not None:
         plan = with_labels(plan, data.train.classes)
@@ -121,12 +121,19 @@ def _evaluate(plan: Plan, data: build.Data, network: Any, directory: Path) -> di
 
     assert data.evaluation is not None
     _check_labels(plan, data.evaluation.classes)
-    with build.eval_loader(plan, data.evaluation) as loader:
+    bad = build.bad_samples(plan, "eval", data.evaluation)
+    with build.eval_loader(plan, data.evaluation, bad) as loader:
         metrics = evaluate(network, loader, plan.family.task)
-    record = {"metrics": metrics, "images": len(data.evaluation)}
+    counted = len(data.evaluation) - len(bad.reasons)
+    record = {"metrics": metrics, "images": counted, "bad_samples": len(bad.reasons)}
     record |= {"load_checkpoint": plan.run.load_checkpoint}
     (directory / "eval_result.json").write_text(json.dumps(record, indent=1) + "\n")
-    logger.info("%d images evaluated, each once", len(data.evaluation))
+    logger.info("%d images evaluated, each once", counted)
+    if bad.reasons:
+        logger.warning(
+            "%d of %d images could not be read and do NOT count; they are listed in %s",
+            len(bad.reasons), bad.total, directory / FILE_NAME,
+        )  # fmt: skip
     for name, value in metrics.items():
         logger.info("%s = {'%s': %s}", name, name, value)
     return metrics
@@ -157,7 +164,17 @@ def _predict(plan: Plan, inputs: Any, network: Any, processor: Any, directory: P
         output_dir=directory,
         **_task_options(plan),
     )
-    results: list[Any] = task(inputs)
+    if inputs is not None:
+        return list(task(inputs))
+    pictures = list_images(list(settings.data))
+    bad = BadSamples("predict.data", len(pictures), len(pictures), directory)
+    task.on_bad_image = lambda name, error: bad.add(name, str(error))
+    results = list(task(pictures))
+    if bad.reasons:
+        logger.warning(
+            "%d of %d images could not be read and have NO result; they are listed in %s",
+            len(bad.reasons), bad.total, directory / FILE_NAME,
+        )  # fmt: skip
     return results
 
 
