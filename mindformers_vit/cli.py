@@ -14,6 +14,7 @@ import signal
 import sys
 from typing import Any
 
+from mindformers_vit.commands import COMMANDS, find_command
 from mindformers_vit.config.loader import find_config, load_yaml, parse_override, set_dotted
 from mindformers_vit.config.schema import RUN_MODES, RunConfig
 from mindformers_vit.errors import ConfigError, Interrupted, MindFormersViTError
@@ -103,6 +104,9 @@ def _log_to_terminal() -> None:
 
 
 def _run(argv: list[str]) -> int:
+    command = find_command(argv[0]) if argv else None
+    if command is not None:
+        return command(argv[1:])
     values, dry_run = read_command_line(argv)
     from mindformers_vit.engine.plan import make_plan
 
@@ -131,7 +135,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="run_mindformer.py",
         description="Train, evaluate and use vision transformers on MindSpore.",
-        epilog="Any key of the yaml: --section.key=value, for example --optimizer.weight_decay=0.1",
+        epilog="Any key of the yaml: --section.key=value, as in --optimizer.weight_decay=0.1. "
+        f"Commands besides: python -m mindformers_vit {' | '.join(COMMANDS)}",
         allow_abbrev=False,
     )
     parser.add_argument("--config", required=True, help="yaml of the run")

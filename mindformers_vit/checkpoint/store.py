@@ -235,19 +235,25 @@ def newest_valid(root: Path, name: re.Pattern[str] = _ANY_NAME) -> Checkpoint | 
     return None
 
 
-def _scan(root: Path, pattern: re.Pattern[str]) -> Found:
-    """Every directory named like a checkpoint, newest first, or what is wrong with it."""
-    if not root.is_dir():
-        return []
-    sound, bad = [], []
-    for path in sorted(root.iterdir()):
+def directories_in(root: Path, pattern: re.Pattern[str] = _ANY_NAME) -> list[Path]:
+    """Every directory named like a checkpoint, or set aside from such a name, by name."""
+    found = []
+    for path in sorted(root.iterdir()) if root.is_dir() else []:
         name = path.name.removeprefix(".old-")
         stepped_aside = name != path.name and (root / name).exists()
         if pattern.fullmatch(name) and path.is_dir() and not stepped_aside:
-            try:
-                sound.append(Checkpoint(path, read_manifest(path)))
-            except CheckpointError as error:
-                bad.append(error)
+            found.append(path)
+    return found
+
+
+def _scan(root: Path, pattern: re.Pattern[str]) -> Found:
+    """Every directory named like a checkpoint, newest first, or what is wrong with it."""
+    sound, bad = [], []
+    for path in directories_in(root, pattern):
+        try:
+            sound.append(Checkpoint(path, read_manifest(path)))
+        except CheckpointError as error:
+            bad.append(error)
     sound.sort(key=lambda c: c.manifest.order, reverse=True)
     return [*bad, *sound]
 
