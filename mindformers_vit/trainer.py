@@ -79,7 +79,7 @@ class Trainer:
     def train(
         self,
         train_checkpoint: bool | str = False,
-        resume_training: bool | None = None,
+        resume_training: bool | str | None = None,
         do_eval: bool | None = None,
     ) -> None:
         """Train from scratch, or from `train_checkpoint` (True: the newest one written)."""
@@ -88,14 +88,14 @@ class Trainer:
     def finetune(
         self,
         finetune_checkpoint: bool | str = False,
-        resume_training: bool | None = None,
+        resume_training: bool | str | None = None,
         do_eval: bool | None = None,
     ) -> None:
         """Train from the weights of `finetune_checkpoint`."""
         self._train("finetune", finetune_checkpoint, resume_training, do_eval)
 
     def _train(
-        self, mode: str, checkpoint: bool | str, resume: bool | None, do_eval: bool | None
+        self, mode: str, checkpoint: bool | str, resume: bool | str | None, do_eval: bool | None
     ) -> None:
         self._run(mode, checkpoint, {"resume_training": resume, "do_eval": do_eval})
 

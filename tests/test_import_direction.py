@@ -20,7 +20,7 @@ LAYERS = [
     ({"pipelines"}, {*BASE, "config", *CORE, "tools", "models"}),
     ({"engine"}, {*BASE, "config", *CORE, "tools", "models", "pipelines"}),
 ]
-TOP = {"__init__", "cli", "trainer", "pipeline"}
+TOP = {"__init__", "__main__", "cli", "commands", "trainer", "pipeline"}
 FAMILIES = sorted(p.parent.name for p in PACKAGE.glob("models/*/*_config.py"))
 
 

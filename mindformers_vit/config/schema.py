@@ -49,6 +49,7 @@ class RunnerConfig(StrictModel):
     batch_size: Positive = 32  # images of one forward pass on one device
     gradient_accumulation_steps: Positive = 1
     max_steps: Positive | None = None  # new: stop early; schedules stay those of all epochs
+    max_skipped_steps: Positive = 10  # new: stop after so many steps in a row that are not finite
     num_classes: Positive | None = None  # must equal the number of labels of the head
     image_size: int | list[int] | None = None  # must equal the network's
     sink_mode: Any = dead("each step is one compiled call, data sinking is not used")
@@ -121,6 +122,8 @@ class DatasetConfig(StrictModel):
     repeated_augmentation: Positive = 1  # new: copies of an image in a row; training only
     batch_size: Positive | None = None  # evaluation only; training takes runner_config's
     num_parallel_workers: int | None = Field(None, ge=0)  # default: one a core, at most 8
+    # new: images that cannot be read, before the run stops; below 1 a fraction of the data set
+    max_bad_samples: float = Field(0.01, ge=0)
     eval_interval: Positive = 1  # evaluate every so many epochs of training
     eval_offset: int = Field(0, ge=0)  # ... from this epoch on
     seed: Any = dead("the seed of the run is used")
@@ -243,7 +246,8 @@ class RunConfig(StrictModel):
     run_mode: Literal["train", "finetune", "eval", "predict"] = "train"
     output_dir: str = "./output"
     load_checkpoint: str = ""
-    resume_training: bool = False
+    resume_training: Literal["auto"] | bool = "auto"  # True: there must be something to resume
+    force_resume: bool = False  # new: go on although settings have changed
     do_eval: bool = False
     use_parallel: bool = False
     context: Context = Context()

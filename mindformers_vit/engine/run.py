@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from mindformers_vit import compat
+from mindformers_vit.data.bad_samples import FILE_NAME, BadSamples
 from mindformers_vit.data.imagenet import are_imagenet_folders
 from mindformers_vit.engine import build, output
 from mindformers_vit.engine.plan import Plan
+from mindformers_vit.engine.resume import ResumePoint, find_resume_point
 from mindformers_vit.engine.weights import (
     check_settings,
     check_weights,
@@ -20,6 +22,7 @@ from mindformers_vit.engine.weights import (
     with_labels,
 )
 from mindformers_vit.errors import DataError
+from mindformers_vit.tools.image_tools import list_images
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +30,8 @@ logger = logging.getLogger(__name__)
 def describe(plan: Plan) -> str:
     """What a run would do, after checking everything but the compilation (the dry run)."""
     data = build.open_data(plan)
-    weights = check_weights(plan)
+    start = _resume_point(plan, data, output.directory_of(plan))
+    weights = None if start else check_weights(plan)
     lines = [*plan.warnings, f"run_mode {plan.run.run_mode}: {plan.family.arch}"]
     if data.train is not None and data.length is not None:
         runner, length = plan.run.runner_config, data.length
@@ -39,7 +43,10 @@ def describe(plan: Plan) -> str:
     if data.evaluation is not None:
         lines.append(f"{len(data.evaluation)} evaluation images")
     lines.append(f"device {compat.resolve_device(plan.run.context.device_target)}")
-    lines.append(f"weights: {weights or 'new, from the seed'}")
+    if start is None:
+        lines.append(f"weights: {weights or 'new, from the seed'}")
+    else:
+        lines.append(f"{'finished' if start.finished else 'goes on from'}: {start}")
     return "\n".join([*lines, "nothing wrong found"])
 
 
@@ -63,14 +70,22 @@ def run(
         None after training, a dict of metrics after evaluation, a list after prediction.
     """
     mode = plan.run.run_mode
-    if mode == "predict" and inputs is None:
-        inputs = list(plan.run.predict.data) or None
     data = build.open_data(plan, has_inputs=inputs is not None)
     if data.train is not None:
         plan = with_labels(plan, data.train.classes)
-    directory, config_text = output.prepare(plan)
+    directory = output.prepare(plan)
     for warning in plan.warnings:
         logger.warning(warning)
+    start = _resume_point(plan, data, directory)
+    if start is not None and start.finished and network is None:
+        logger.info(
+            "this run is finished: %s; nothing is done. --resume_training False or another "
+            "--output_dir makes a new run",
+            start,
+        )
+        return None
+    config_text = output.config_text(plan)
+    output.write_config(plan, directory, config_text)
     context = plan.run.context
     device = compat.set_device(
         context.device_target,
@@ -82,7 +97,7 @@ def run(
     if plan.run.is_training:
         from mindformers_vit.engine.train import train
 
-        return train(plan, data, network, directory, config_text, callbacks)
+        return train(plan, data, network, directory, config_text, start, callbacks)
     if network is None or plan.run.load_checkpoint:
         weights = find_weights(plan)
         assert weights is not None
@@ -94,16 +109,31 @@ def run(
     return _evaluate(plan, data, network, directory)
 
 
+def _resume_point(plan: Plan, data: build.Data, directory: Path) -> ResumePoint | None:
+    """The checkpoint that a training run goes on from."""
+    if data.train is None or data.length is None:
+        return None
+    text = output.config_text(with_labels(plan, data.train.classes))
+    return find_resume_point(plan, data.length, directory, text)
+
+
 def _evaluate(plan: Plan, data: build.Data, network: Any, directory: Path) -> dict[str, float]:
     from mindformers_vit.engine.evaluator import measurement
 
     assert data.evaluation is not None
     _check_labels(plan, data.evaluation.classes)
-    metrics = measurement(network, plan, data)()
-    record = {"metrics": metrics, "images": len(data.evaluation)}
+    bad = build.bad_samples(plan, "eval", data.evaluation)
+    metrics = measurement(network, plan, data, bad)()
+    counted = len(data.evaluation) - len(bad.reasons)
+    record = {"metrics": metrics, "images": counted, "bad_samples": len(bad.reasons)}
     record |= {"load_checkpoint": plan.run.load_checkpoint}
     (directory / "eval_result.json").write_text(json.dumps(record, indent=1) + "\n")
-    logger.info("%d images evaluated, each once", len(data.evaluation))
+    logger.info("%d images evaluated, each once", counted)
+    if bad.reasons:
+        logger.warning(
+            "%d of %d images could not be read and do NOT count; they are listed in %s",
+            len(bad.reasons), bad.total, directory / FILE_NAME,
+        )  # fmt: skip
     for name, value in metrics.items():
         logger.info("%s = {'%s': %s}", name, name, value)
     return metrics
@@ -139,7 +169,17 @@ def _predict(plan: Plan, inputs: Any, network: Any, processor: Any, directory: P
         output_dir=directory,
         **_task_options(plan),
     )
-    results: list[Any] = task(inputs)
+    if inputs is not None:
+        return list(task(inputs))
+    pictures = list_images(list(settings.data))
+    bad = BadSamples("predict.data", len(pictures), len(pictures), directory)
+    task.on_bad_image = lambda name, error: bad.add(name, str(error))
+    results = list(task(pictures))
+    if bad.reasons:
+        logger.warning(
+            "%d of %d images could not be read and have NO result; they are listed in %s",
+            len(bad.reasons), bad.total, directory / FILE_NAME,
+        )  # fmt: skip
     return results
 
 

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from mindformers_vit import compat
-from mindformers_vit.checkpoint.store import CheckpointStore
+from mindformers_vit.checkpoint.store import load_checkpoint
 from mindformers_vit.engine import build
-from mindformers_vit.engine.callbacks.checkpoint_monitor import CheckpointMonitor
 from mindformers_vit.engine.callbacks.evaluate import EvaluateCallback
 from mindformers_vit.engine.evaluator import measurement
 from mindformers_vit.engine.loop import Length, TrainLoop
 from mindformers_vit.engine.loss_scale import LossScale
 from mindformers_vit.engine.plan import Plan
-from mindformers_vit.engine.resume import resume_point, set_aside
+from mindformers_vit.engine.resume import ResumePoint, mark_finished, saver_of, set_aside
+from mindformers_vit.engine.signals import Signals
 from mindformers_vit.engine.train_step import TrainStep, training_forward
 from mindformers_vit.engine.weights import find_weights, load_network
 from mindformers_vit.optim import schedules
@@ -35,20 +35,21 @@ def train(
     network: Any,
     directory: Path,
     config_text: str,
+    start: ResumePoint | None = None,
     callbacks: Sequence[Any] = (),
 ) -> None:
     """Train `network` (default: the plan's, new or from its checkpoint) to the end of the run."""
     assert data.train is not None
     assert data.length is not None
-    store = _store(plan, directory)
-    resume = resume_point(plan, store, config_text) if plan.run.resume_training else None
-    network = load_network(plan, None if resume else find_weights(plan), network)
-    if resume is None:
+    network = load_network(plan, None if start else find_weights(plan), network)
+    if start is None:
         set_aside(directory)
     step = _train_step(plan, network, data.length)
+    signals = Signals()
     evaluation = None
     if data.evaluation is not None:
-        evaluation = partial(_evaluate, network, step.ema, measurement(network, plan, data))
+        measure = measurement(network, plan, data)
+        evaluation = partial(_evaluate, network, step.ema, measure, signals)
     save = partial(_save_network, network, step.ema, plan, directory)
     loop = TrainLoop(
         length=data.length,
@@ -56,16 +57,22 @@ def train(
         train_step=step,
         learning_rate=learning_rate(plan, data.length),
         output_dir=directory,
-        store=store,
-        config_text=config_text,
+        saver=saver_of(plan, directory, config_text),
+        signals=signals,
+        max_skipped=plan.run.runner_config.max_skipped_steps,
         callbacks=[*_evaluation_callback(plan), *plan.callbacks, *callbacks],
         evaluator=evaluation,
         save_network=save,
     )
-    if resume is not None:
-        loop.restore(*resume)
-    loop.run()
-    logger.info("network saved in %s", save("network"))
+    if start is None:
+        logger.info("a new run in '%s'", directory)
+    else:
+        tensors, state, _ = load_checkpoint(start.path)
+        loop.restore(tensors, state, start.named, forced=start.forced)
+    with signals:
+        loop.run()
+        logger.info("network saved in %s", save("network"))
+        mark_finished(directory, loop.global_step)
 
 
 def learning_rate(plan: Plan, length: Length) -> Callable[[int], float]:
@@ -103,17 +110,6 @@ def _by_epoch(plan: Plan, length: Length) -> Callable[[int], float]:
     )
 
 
-def _store(plan: Plan, directory: Path) -> CheckpointStore:
-    monitors = [c for c in plan.callbacks if isinstance(c, CheckpointMonitor)]
-    settings = monitors[0] if monitors else CheckpointMonitor()
-    return CheckpointStore(
-        directory / "checkpoint" / "rank_0",
-        prefix=settings.prefix,
-        keep_max=settings.keep_checkpoint_max,
-        file_format=settings.checkpoint_format,
-    )
-
-
 def _train_step(plan: Plan, network: Any, length: Length) -> TrainStep:
     run = plan.run
     forward = training_forward(network, drop_path=build.drop_noise_length(plan) > 0)
@@ -148,10 +144,10 @@ def _evaluation_callback(plan: Plan) -> list[Any]:
 
 
 def _evaluate(
-    network: Any, ema: Ema | None, measure: Callable[[], dict[str, float]]
+    network: Any, ema: Ema | None, measure: Callable[[], dict[str, float]], signals: Signals
 ) -> dict[str, float]:
     """Metrics of the averaged weights where there are any, else of the weights."""
-    with ema.swapped_in() if ema is not None else nullcontext():
+    with ema.swapped_in() if ema is not None else nullcontext(), signals.at_once():
         metrics = measure()
     network.set_train(True)
     return metrics
