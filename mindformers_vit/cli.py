@@ -26,7 +26,7 @@ _FLAGS: list[tuple[str, tuple[str, ...], str, str]] = [
     ("load_checkpoint", ("load_checkpoint",), "str", "weight file, directory or model name"),
     ("resume_training", ("resume_training",), "bool", "go on exactly where a checkpoint was taken"),
     ("epochs", ("runner_config.epochs",), "int", "passes over the training images"),
-    ("batch_size", ("runner_config.batch_size",), "int", "images of one forward pass"),
+    ("batch_size", ("runner_config.batch_size",), "batch", "images of one forward pass"),
     (
         "gradient_accumulation_steps",
         ("runner_config.gradient_accumulation_steps",),
@@ -40,6 +40,8 @@ _FLAGS: list[tuple[str, tuple[str, ...], str, str]] = [
         "use only so many images",
     ),
     ("do_eval", ("do_eval",), "bool", "evaluate during training"),
+    ("export_format", ("export.export_format",), "str", "onnx | mindir | air"),
+    ("opset", ("export.opset",), "int", "of the exported ONNX file"),
     ("predict_batch_size", ("predict.batch_size",), "int", "images of one forward pass"),
     ("device_target", ("context.device_target",), "str", "auto | CPU | Ascend | GPU"),
     ("device_id", ("context.device_id",), "int", "which device"),
@@ -91,6 +93,10 @@ def _log_to_terminal() -> None:
 
 
 def _run(argv: list[str]) -> int:
+    if argv[:1] == ["deploy"]:
+        from mindformers_vit.deploy.commands import deploy
+
+        return deploy(argv[1:])
     values, dry_run = read_command_line(argv)
     from mindformers_vit.engine.plan import make_plan
 
@@ -128,10 +134,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--predict_data", nargs="+", metavar="IMAGE", help="files, directories or URLs"
     )
     parser.add_argument("--options", nargs="+", metavar="KEY=VALUE", help="settings, dotted keys")
-    types: dict[str, Any] = {"int": int, "str": str, "bool": _boolean, "mode": str}
+    types: dict[str, Any] = {"int": int, "str": str, "bool": _boolean, "mode": str, "batch": _batch}
     for flag, _, kind, text in _FLAGS:
         choices = RUN_MODES if kind == "mode" else None
-        metavar = {"bool": "True|False", "int": "N", "str": flag.upper()[:9]}.get(kind)
+        metavars = {"bool": "True|False", "int": "N", "str": flag.upper()[:9], "batch": "N"}
+        metavar = metavars.get(kind)
         hidden = argparse.SUPPRESS if text.startswith("MindFormers'") else text
         parser.add_argument(
             f"--{flag}", type=types[kind], choices=choices, metavar=metavar, help=hidden
@@ -145,6 +152,11 @@ def _boolean(text: str) -> bool:
     return text.lower() == "true"
 
 
+def _batch(text: str) -> int | str:
+    """A number of images; an export may leave it open."""
+    return text if text == "dynamic" else int(text)
+
+
 def read_command_line(argv: list[str]) -> tuple[dict[str, Any], bool]:
     """All settings of a run as one mapping, and whether it is a dry run."""
     parser = build_parser()
@@ -156,6 +168,8 @@ def read_command_line(argv: list[str]) -> tuple[dict[str, Any], bool]:
         given = getattr(arguments, flag)
         if given is None:
             continue
+        if flag == "batch_size" and values.get("run_mode") == "export":
+            keys = ("export.batch_size",)
         for key in keys:
             if flag == "num_samples" and not values.get(key.partition(".")[0]):
                 continue

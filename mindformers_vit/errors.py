@@ -31,5 +31,9 @@ class CheckpointError(MindFormersViTError):
     exit_code = 2
 
 
+class ExportError(MindFormersViTError):
+    """A network cannot be exported, or the exported file does not compute what it computes."""
+
+
 class TrainingError(MindFormersViTError):
     """Training cannot go on (for example: the loss is not finite)."""

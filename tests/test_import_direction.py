@@ -18,15 +18,17 @@ LAYERS = [
     ({"tools"}, {*BASE, "config", "data"}),
     ({"models"}, {*BASE, "config", *CORE, "tools", "models"}),
     ({"pipelines"}, {*BASE, "config", *CORE, "tools", "models"}),
-    ({"engine"}, {*BASE, "config", *CORE, "tools", "models", "pipelines"}),
+    ({"deploy"}, {*BASE, "config", *CORE, "tools", "models"}),
+    ({"engine"}, {*BASE, "config", *CORE, "tools", "models", "pipelines", "deploy"}),
 ]
-TOP = {"__init__", "cli", "trainer", "pipeline"}
+TOP = {"__init__", "cli", "trainer", "pipeline", "deploy.commands"}
 FAMILIES = sorted(p.parent.name for p in PACKAGE.glob("models/*/*_config.py"))
 
 
 def layer_of(name: str) -> str:
     """ "models.layers.mlp" -> "models.layers", "data.loader" -> "data"."""
-    return "models.layers" if name.startswith("models.layers") else name.partition(".")[0]
+    apart = ("models.layers", "deploy.commands")
+    return next((start for start in apart if name.startswith(start)), name.partition(".")[0])
 
 
 def imports_of(path: Path) -> list[str]:

@@ -183,9 +183,24 @@ def _contradictions(run: RunConfig, parts: Mapping[str, Any]) -> list[str]:
             "train_dataset.label_smoothing: mixup_op has a label_smoothing of its own; give one"
         )
     found += _warmup(run)
+    if run.run_mode == "export":
+        found += _export(run, family, network)
     if run.use_parallel:
         found.append("use_parallel: several processes are not offered yet; allowed: False")
     return found
+
+
+def _export(run: RunConfig, family: ModelFamily, network: Any) -> list[str]:
+    if family.task != "image_classification":
+        return [f"run_mode: export is for classifiers, {family.arch} is for '{family.task}'"]
+    wanted, patches = run.export.pad_tokens_to, getattr(network, "num_patches", None)
+    if wanted is None:
+        return []
+    if patches is None:
+        return [f"export.pad_tokens_to: {wanted} given, but {family.arch} has no tokens"]
+    if wanted < patches + 1:
+        return [f"export.pad_tokens_to: {wanted} given, but the network has {patches + 1} tokens"]
+    return []
 
 
 def _class_counts(run: RunConfig, network: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""A plan carried out: train, fine-tune, evaluate or predict."""
+"""A plan carried out: train, fine-tune, evaluate, predict or export."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ def run(
         callbacks: more callbacks for training.
 
     Returns:
-        None after training, a dict of metrics after evaluation, a list after prediction.
+        None after training, a dict of metrics after evaluation, a list after prediction, the
+        file's path after export.
     """
     mode = plan.run.run_mode
     if mode == "predict" and inputs is None:
@@ -90,6 +91,8 @@ def run(
         network = load_network(plan, weights, network)
     if mode == "predict":
         return _predict(plan, inputs, network, processor, directory)
+    if mode == "export":
+        return _export(plan, network, processor, directory)
     return _evaluate(plan, data, network, directory)
 
 
@@ -136,6 +139,15 @@ def _predict(plan: Plan, inputs: Any, network: Any, processor: Any, directory: P
     )
     results: list[Any] = task(inputs)
     return results
+
+
+def _export(plan: Plan, network: Any, processor: Any, directory: Path) -> Path:
+    from mindformers_vit.deploy.export import export_network
+
+    name = plan.run.trainer.model_name or plan.family.name
+    return export_network(
+        network, processor or plan.processor, directory / "export", name, plan.run.export
+    )
 
 
 def _task_options(plan: Plan) -> dict[str, Any]:
