@@ -7,8 +7,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from mindformers_vit.deploy.atc_operators import ATC_OPERATORS, OPSET
 from mindformers_vit.deploy.conventions import conventions_of
-from mindformers_vit.deploy.model_manifest import read_model_manifest
+from mindformers_vit.deploy.model_manifest import ModelManifest, read_model_manifest
 from mindformers_vit.errors import ConfigError, ExportError
 
 logger = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ def atc_command(
         output_dir: of the .om; default: beside the model.
 
     Raises:
-        ConfigError: the model has another batch size.
+        ConfigError: the model has another batch size, or operators that ATC does not know.
     """
     model = Path(model)
     manifest = read_model_manifest(model)
@@ -37,6 +38,7 @@ def atc_command(
             f"batch size {batch_size} given, but {model.name} takes {manifest.batch_size}; export "
             f"it with --batch_size {batch_size} or dynamic"
         )
+    _check_operators(manifest)
     folder = Path(output_dir) if output_dir is not None else model.parent
     stem = model.stem.replace("_dynamic", f"_bs{batch_size}")
     port, conventions = manifest.input, conventions_of(manifest.family)
@@ -55,6 +57,20 @@ def atc_command(
     if conventions.op_precision:
         command.append(f"--op_precision_mode={folder / OP_PRECISION}")
     return command
+
+
+def _check_operators(manifest: ModelManifest) -> None:
+    if manifest.export_format != "onnx":
+        return
+    if manifest.opset != OPSET:
+        logger.warning(
+            "%s: opset %s; the documents' ATC reads %d by default, not every CANN reads more",
+            manifest.model, manifest.opset, OPSET,
+        )  # fmt: skip
+        return
+    unknown = sorted((manifest.operators or {}).keys() - ATC_OPERATORS)
+    if unknown:
+        raise ConfigError(f"{manifest.model}: ATC knows no {', '.join(unknown)} at opset {OPSET}")
 
 
 def write_op_precision(model: str | Path, output_dir: str | Path | None = None) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -186,7 +187,8 @@ def _write_onnx(
         tolerance=TOLERANCE if settings.precision == "float32" else None,
         runtime=session.name,
     )
-    return checked, {"opset": settings.opset, "nodes": len(model.graph.node)}
+    operators = Counter(node.op_type for node in model.graph.node)
+    return checked, {"opset": settings.opset, "operators": dict(sorted(operators.items()))}
 
 
 def _forward(network: Any, images: Array) -> Array:

@@ -48,7 +48,7 @@ class ModelManifest(StrictModel):
     arch: str
     num_labels: int
     opset: int | None = None
-    nodes: int | None = None
+    operators: dict[str, int] | None = None  # of onnx: operator -> number of nodes
     precision: Literal["float32", "float16"]
     pixels: Pixels
     pad_tokens_to: int | None = None
@@ -57,6 +57,11 @@ class ModelManifest(StrictModel):
     files: dict[str, FileRecord]
     verification: Verification | None  # None: nothing but ATC reads the file (air)
     processor: dict[str, Any]
+
+    @property
+    def nodes(self) -> int:
+        """Of an ONNX graph."""
+        return sum((self.operators or {}).values())
 
     @property
     def batch_size(self) -> int | None:
