@@ -21,7 +21,7 @@ LAYERS = [
     ({"deploy"}, {*BASE, "config", *CORE, "tools", "models"}),
     ({"engine"}, {*BASE, "config", *CORE, "tools", "models", "pipelines", "deploy"}),
 ]
-TOP = {"__init__", "cli", "trainer", "pipeline", "deploy.commands"}
+TOP = {"__init__", "__main__", "cli", "trainer", "pipeline", "deploy.commands"}
 FAMILIES = sorted(p.parent.name for p in PACKAGE.glob("models/*/*_config.py"))
 
 

@@ -115,6 +115,8 @@ def _network(section: Any, family: ModelFamily | None, values: Mapping[str, Any]
     if values.get("run_mode") == "predict" and ratio is not None:
         settings = {**settings, "mask_ratio": ratio}
     asked = _inside(values, "context", "compute_dtype")
+    if asked in (None, "auto") and values.get("run_mode") == "export":
+        asked = "float32"  # what the file is compared with, on an Ascend, too
     if asked not in (None, "auto"):
         settings = {**settings, "compute_dtype": asked}
     return make_config(family, settings)
