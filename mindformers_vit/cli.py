@@ -125,7 +125,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="run_mindformer.py",
         description="Train, evaluate and use vision transformers on MindSpore.",
-        epilog="Any key of the yaml: --section.key=value, for example --optimizer.weight_decay=0.1. "
+        epilog="Any key of the yaml: --section.key=value, as --optimizer.weight_decay=0.1. "
         "From an exported file to an Ascend 310P: deploy --help",
         allow_abbrev=False,
     )

@@ -48,7 +48,7 @@ def test_the_scripts_of_the_readme_exist():
 
 
 @pytest.mark.parametrize("page", ["README.md", "README_CN.md", *["docs/" + n for n in (
-    "architecture.md", "moving_over.md", "quickstart.md")]])  # fmt: skip
+    "architecture.md", "deploy.md", "moving_over.md", "quickstart.md")]])  # fmt: skip
 def test_links_lead_somewhere(page):
     for link in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text(encoding="utf-8")):
         assert ((ROOT / page).parent / link).exists(), f"{page}: {link}"
