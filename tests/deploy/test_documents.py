@@ -49,9 +49,11 @@ def test_the_export_of_the_page_is_a_valid_run(monkeypatch):
     assert plan.run.runner_config.batch_size == 50  # the recipe's own
 
 
-SCRIPTS = """MAE_preprocess.py MAE_pth2onnx.py MAE_postprocess.py beit_preprocess.py beit_pth2onnx.py
+SCRIPTS = """
+MAE_preprocess.py MAE_pth2onnx.py MAE_postprocess.py beit_preprocess.py beit_pth2onnx.py
 graph_modify.py beit_eval_acc.py LV_Vit_preprocess.py LV_Vit_pth2onnx.py LV_Vit_postprocess.py
-smlp_pth2onnx.py smlp_preprocess.py smlp_postprocess.py ais_infer.py onnxsim atc npu-smi ais_bench"""
+smlp_pth2onnx.py smlp_preprocess.py smlp_postprocess.py ais_infer.py onnxsim atc npu-smi
+ais_bench"""
 
 
 def test_every_script_of_the_documents_has_a_row():
