@@ -101,7 +101,8 @@ def check_possible(settings: ExportConfig) -> None:
     """ConfigError with every wish that this kind of file, or this machine, cannot fulfil."""
     problems = []
     if settings.export_format == "onnx":
-        needs("onnx"), needs("onnxruntime")
+        for module in ("onnx", "onnxruntime"):
+            needs(module)
         return
     if settings.export_format == "air" and compat.device() != "Ascend":
         problems.append(
@@ -155,40 +156,45 @@ def _write_onnx(
     import onnx
 
     from mindformers_vit.deploy.half import to_float16
-    from mindformers_vit.deploy.onnx_export.trace import GraphOptions, trace
+    from mindformers_vit.deploy.onnx_export.trace import trace
+
+    options = _graph_options(network, processor, settings)
+    model = trace(network, options)
+    if settings.precision == "float16":
+        model = to_float16(model)
+    apart = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > _ONE_FILE
+    onnx.save_model(
+        model, path, save_as_external_data=apart, location=f"{path.name}.data" if apart else None
+    )
+    onnx.checker.check_model(str(path), full_check=True)
+    session, size = OnnxSession(path), options.batch_size
+    images = check_images(processor, network.config.image_hw, size)
+    inputs = to_pixels(images, processor) if settings.pixels == "uint8" else images
+    checked = compare(
+        in_batches(session, inputs, size),
+        _forward(network, images),
+        tolerance=TOLERANCE if settings.precision == "float32" else None,
+        runtime=session.name,
+    )
+    operators = Counter(node.op_type for node in model.graph.node)
+    return checked, {"opset": settings.opset, "operators": dict(sorted(operators.items()))}
+
+
+def _graph_options(network: Any, processor: Any, settings: ExportConfig) -> Any:
+    from mindformers_vit.deploy.onnx_export.trace import GraphOptions
 
     names = conventions_of(network.family.name)
-    size = None if settings.open_batch else int(settings.batch_size)
     std, mean = np.array(processor.std), np.array(processor.mean)
     in_graph = settings.pixels == "uint8"
-    options = GraphOptions(
+    return GraphOptions(
         opset=settings.opset,
-        batch_size=size,
+        batch_size=None if settings.open_batch else int(settings.batch_size),
         input_name=names.input_name,
         output_name=names.output_name,
         pad_tokens_to=settings.pad_tokens_to,
         pixel_scale=tuple(1 / (255 * std)) if in_graph else None,
         pixel_shift=tuple(-mean / std) if in_graph else None,
     )
-    model = trace(network, options)
-    if settings.precision == "float16":
-        model = to_float16(model)
-    apart = model.ByteSize() > _ONE_FILE
-    onnx.save_model(
-        model, path, save_as_external_data=apart, location=f"{path.name}.data" if apart else None
-    )
-    onnx.checker.check_model(str(path), full_check=True)
-    session = OnnxSession(path)
-    images = check_images(processor, network.config.image_hw, size)
-    inputs = to_pixels(images, processor) if in_graph else images
-    checked = compare(
-        in_batches(session, inputs, size),
-        in_batches(lambda x: _forward(network, x), images, len(images)),
-        tolerance=TOLERANCE if settings.precision == "float32" else None,
-        runtime=session.name,
-    )
-    operators = Counter(node.op_type for node in model.graph.node)
-    return checked, {"opset": settings.opset, "operators": dict(sorted(operators.items()))}
 
 
 def _forward(network: Any, images: Array) -> Array:
@@ -220,7 +226,7 @@ def _write_mindspore(
     loaded = nn.GraphCell(ms.load(str(path)))
     checked = compare(
         in_batches(lambda x: _forward(loaded, x), images, size),
-        in_batches(lambda x: _forward(network, x), images, len(images)),
+        _forward(network, images),
         tolerance=TOLERANCE,
         runtime=f"mindspore {ms.__version__}",
     )

@@ -43,7 +43,8 @@ def infer(
         output_dirname: its name; without one it is the time.
         outfmt: BIN (float32), NPY, or TXT with 6 decimals.
         backend: of `backends.BACKENDS`.
-        batch_size: images of a run where the model leaves it open; ais_bench's `--batchsize`.
+        batch_size: images of a run where the model leaves it open; ais_bench's `--batchsize`,
+            by default that of the input files.
 
     Raises:
         ConfigError: the settings do not fit, or the results' folder is not empty.
@@ -56,7 +57,9 @@ def infer(
         raise ConfigError(f"{folder}: not empty; give another --output_dirname")
     inputs = checked_inputs(Path(input_dir))
     if backend == "ais_bench":
-        run_ais_bench(ais_bench_command(model, input_dir, output, name, outfmt, batch_size or 1))
+        prepared = read_input_manifest(input_dir)
+        size = batch_size or (prepared.batch_size if prepared else 1)
+        run_ais_bench(ais_bench_command(model, input_dir, output, name, outfmt, size))
         return folder
     manifest = read_model_manifest(model)
     reader = _Reader(manifest, inputs[0])

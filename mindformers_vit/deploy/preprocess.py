@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,7 +59,7 @@ def preprocess(
     num_workers: int = 0,
     num_samples: int | None = None,
 ) -> InputManifest:
-    """Write every image below a folder, once, into input files; the manifest is written last.
+    """Write every image below a folder, once, into input files with a manifest, or no folder.
 
     Args:
         processor: of the model.
@@ -76,27 +77,39 @@ def preprocess(
     """
     source = _open(Path(image_dir), num_samples)
     names = _names(source, batch_size, naming)
-    folder = Path(output_dir)
-    if folder.is_dir() and any(folder.iterdir()):
-        raise ConfigError(f"{folder}: not empty; give a new folder, so that nothing old is scored")
-    folder.mkdir(parents=True, exist_ok=True)
     loader = Loader(
         source, processor.transforms, batch_size, seed=0, shuffle=False, drop_last=False,
         num_workers=num_workers, with_labels=False,
     )  # fmt: skip
-    with closing(loader):
-        records = _write(loader, source, processor, Path(image_dir), folder, names, pixels)
-    manifest = InputManifest(
-        image_dir=str(Path(image_dir).absolute()),
-        batch_size=batch_size,
-        dtype="float32" if pixels == "normalised" else "uint8",
-        shape=processor.transforms.output_shape(),
-        processor=processor.to_dict(),
-        files=records,
-    )
-    text = json.dumps(manifest.model_dump(mode="json"), indent=1) + "\n"
-    files.write_file(folder / MANIFEST, text.encode())
+    with _finished_folder(Path(output_dir)) as folder, closing(loader):
+        manifest = InputManifest(
+            image_dir=str(Path(image_dir).absolute()),
+            batch_size=batch_size,
+            dtype="float32" if pixels == "normalised" else "uint8",
+            shape=processor.transforms.output_shape(),
+            processor=processor.to_dict(),
+            files=_write(loader, source, processor, Path(image_dir), folder, names, pixels),
+        )
+        text = json.dumps(manifest.model_dump(mode="json"), indent=1) + "\n"
+        files.write_file(folder / MANIFEST, text.encode())
     return manifest
+
+
+@contextmanager
+def _finished_folder(path: Path) -> Iterator[Path]:
+    """A folder to write to that gets its name when the block ends well, and else is removed."""
+    if path.is_dir() and any(path.iterdir()):
+        raise ConfigError(f"{path}: not empty; give a new folder, so that nothing old is scored")
+    files.make_dirs(path.parent)
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    files.remove(temporary)
+    temporary.mkdir()
+    try:
+        yield temporary
+        files.rename(temporary, path)
+    except BaseException:
+        files.remove_quietly(temporary)
+        raise
 
 
 def _open(image_dir: Path, num_samples: int | None) -> ImageSource:

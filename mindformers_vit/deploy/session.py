@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,10 @@ Array = np.ndarray[Any, Any]
 
 def needs(module: str) -> Any:
     """An optional package; ConfigError says how to install it."""
-    import importlib
-
     try:
         return importlib.import_module(module)
     except ImportError:
-        raise ConfigError(
-            f"{module} is not installed; pip install 'mindformers_vit[deploy]'"
-        ) from None
+        raise ConfigError(f"{module} is not installed; pip install {module}") from None
 
 
 class OnnxSession:
