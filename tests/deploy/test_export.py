@@ -283,3 +283,16 @@ def test_padding_by_the_command(models, tmp_path):
     assert path.name.endswith("_bs1_tokens80.onnx")
     assert manifest.pad_tokens_to == 80
     assert manifest.verification.max_difference < 1e-5
+
+
+# ---- size
+
+
+@pytest.mark.parametrize(("opset", "nodes"), [(17, 406), (11, 606)])
+def test_nodes_of_vit_base(opset, nodes):
+    """Hugging Face's, exported by torch 2.13.0, has 660 at opset 17, 404 after onnxslim."""
+    from mindformers_vit import AutoModel
+
+    network = AutoModel.from_config("vit_base_p16")
+    assert len(trace(network, GraphOptions(opset=opset)).graph.node) == nodes
+    assert nodes <= 1.3 * 660

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from mindspore import nn
 
 from mindformers_vit.deploy.onnx_export.graph import Array
-from mindformers_vit.deploy.onnx_export.symbol import Symbol, name_of, to_array
+from mindformers_vit.deploy.onnx_export.symbol import Product, Symbol, name_of, to_array
 from mindformers_vit.errors import ExportError
 from mindformers_vit.models.beit.beit_attention import BiasedDotProduct
 from mindformers_vit.models.layers.attention import ScaledDotProduct
@@ -61,17 +62,18 @@ def linear(cell: Linear, x: Symbol) -> Symbol:
     weight = to_array(cell.weight)  # (out, in)
     shape = (*x.shape[:-1], weight.shape[0])
     if x.ndim > 2:
-        y = _times_matrix(x, weight.T, cell.weight.name)
-        return y + cell.bias if cell.has_bias else y
+        return x.times(_product(weight.T, cell))
     more = [x.graph.constant(weight, cell.weight.name)]
     if cell.has_bias:
         more.append(x.graph.constant(to_array(cell.bias), cell.bias.name))
     return x.emit("Gemm", *more, transB=1, shape=shape)
 
 
-def _times_matrix(x: Symbol, matrix: Array, name: str) -> Symbol:
-    """x (..., in) times a matrix (in, out)."""
-    return x.emit("MatMul", x.graph.constant(matrix, name), shape=(*x.shape[:-1], matrix.shape[1]))
+def _product(matrix: Array, cell: Linear | PointwiseConv) -> Product:
+    """A layer's matrix (in, out) and bias."""
+    if not cell.has_bias:
+        return Product(matrix, cell.weight.name)
+    return Product(matrix, cell.weight.name, to_array(cell.bias), cell.bias.name)
 
 
 def batch_norm(cell: BatchNorm, x: Symbol) -> Symbol:
@@ -86,7 +88,15 @@ def _affine(cell: BatchNorm) -> tuple[Array, Array]:
 
 
 def bias_add(_: BiasAdd, x: Symbol, bias: Any) -> Symbol:
-    return _on_rows(x, lambda rows: rows + bias)
+    return _on_rows(x, lambda rows: _biased(rows, bias))
+
+
+def _biased(x: Symbol, bias: Any) -> Symbol:
+    """A bias that comes apart from its product (BEiT's) belongs to it all the same."""
+    if x.source is not None and x.source[0] == "Product" and x.source[2].bias is None:
+        product = replace(x.source[2], bias=to_array(bias), bias_name=name_of(bias))
+        return x.source[1].times(product)
+    return x + bias
 
 
 def scale_channels(_: ScaleChannels, x: Symbol, gamma: Any) -> Symbol:
@@ -170,8 +180,7 @@ def depthwise(cell: DepthwiseConv, x: Symbol) -> Symbol:
 def pointwise(cell: PointwiseConv, x: Symbol) -> Symbol:
     """A 1x1 convolution over the last axis."""
     weight = to_array(cell.weight).reshape(cell.width, cell.channels)
-    y = _times_matrix(x, weight.T, cell.weight.name)
-    return y + cell.bias if cell.has_bias else y
+    return x.times(_product(weight.T, cell))
 
 
 def attention(_: ScaledDotProduct, q: Symbol, k: Symbol, v: Symbol) -> tuple[Symbol, None]:

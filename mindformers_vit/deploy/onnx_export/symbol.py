@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
@@ -43,6 +44,16 @@ Dim = int | Batch
 Shape = tuple[Dim, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class Product:
+    """x W + b with constants: W (in, out), b (out,) or None, and their names."""
+
+    weight: Array
+    name: str
+    bias: Array | None = None
+    bias_name: str = ""
+
+
 class Symbol:
     """A float32 value of the graph.
 
@@ -50,7 +61,8 @@ class Symbol:
         graph: that it belongs to.
         name: in the graph.
         shape: of ints, and `Batch` on at most one axis.
-        source: (operator, the value it was made from, its shape or axes), if that may be undone.
+        source: (operator, the value it was made from, how), if that may be of use: "Reshape" with
+            the shape, "Transpose" with the axes, "Product" with the constants.
     """
 
     def __init__(
@@ -146,6 +158,16 @@ class Symbol:
         shape = (*self.shape[:axis], last - first, *self.shape[axis + 1 :])
         bounds = (self.graph.constant(np.array([n], np.int64)) for n in (first, last, axis))
         return self.emit("Slice", *bounds, shape=shape)
+
+    def times(self, product: Product) -> Symbol:
+        """(..., in) -> (..., out)."""
+        weight = self.graph.constant(product.weight, product.name)
+        shape = (*self.shape[:-1], product.weight.shape[1])
+        made = self.emit("MatMul", weight, shape=shape)
+        if product.bias is not None:
+            made = made.emit("Add", self.graph.constant(product.bias, product.bias_name))
+        made.source = ("Product", self, product)
+        return made
 
     # ---- arithmetic
 

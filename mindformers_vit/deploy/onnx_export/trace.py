@@ -19,6 +19,7 @@ from mindspore import nn, ops
 
 from mindformers_vit.deploy.onnx_export.graph import Graph, Padding, value_info
 from mindformers_vit.deploy.onnx_export.layers import emitter_of
+from mindformers_vit.deploy.onnx_export.projections import separate
 from mindformers_vit.deploy.onnx_export.symbol import Batch, Dim, Symbol, to_array
 from mindformers_vit.errors import ExportError
 
@@ -152,6 +153,9 @@ def _cat(values: Sequence[Any], axis: int = 0) -> Symbol:
 
 
 def _unstack(value: Symbol, axis: int = 0) -> list[Symbol]:
+    parts = separate(value) if axis == 0 else None
+    if parts is not None:
+        return parts
     count = value.shape[axis]
     assert isinstance(count, int)
     return [value.take(index, axis) for index in range(count)]
