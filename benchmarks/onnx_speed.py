@@ -4,8 +4,8 @@
     python benchmarks/onnx_speed.py --batch_sizes 1 8 --rounds 15
 
 Both files run in one process, in turn, so that a drift of the machine meets both; the ratio is
-taken round by round. On a machine with other work, `--threads 1` and processor time say more: several
-threads also wait for each other. Nodes are counted as the exporters write them.
+taken round by round. On a machine with other work, `--threads 1` and processor time say more:
+several threads also wait for each other. Nodes are counted as the exporters write them.
 """
 
 from __future__ import annotations

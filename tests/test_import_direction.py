@@ -83,6 +83,7 @@ sys.meta_path.insert(0, Refuse())
 import mindformers_vit, mindformers_vit.cli, mindformers_vit.engine.plan
 import mindformers_vit.engine.build, mindformers_vit.checkpoint.store
 import mindformers_vit.optim.schedules, mindformers_vit.optim.groups
+import mindformers_vit.deploy.export, mindformers_vit.deploy.commands.run
 from mindformers_vit import registry
 assert len(registry.families()) >= 2
 for family in registry.families():
