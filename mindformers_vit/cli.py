@@ -35,7 +35,7 @@ _FLAGS: list[tuple[str, tuple[str, ...], str, str]] = [
     ),
     ("force_resume", ("force_resume",), "switch", "resume although settings have changed"),
     ("epochs", ("runner_config.epochs",), "int", "passes over the training images"),
-    ("batch_size", ("runner_config.batch_size",), "int", "images of one forward pass"),
+    ("batch_size", ("runner_config.batch_size",), "batch", "images of one forward pass"),
     (
         "gradient_accumulation_steps",
         ("runner_config.gradient_accumulation_steps",),
@@ -49,6 +49,8 @@ _FLAGS: list[tuple[str, tuple[str, ...], str, str]] = [
         "use only so many images",
     ),
     ("do_eval", ("do_eval",), "bool", "evaluate during training"),
+    ("export_format", ("export.export_format",), "str", "onnx | mindir | air"),
+    ("opset", ("export.opset",), "int", "of the exported ONNX file"),
     ("predict_batch_size", ("predict.batch_size",), "int", "images of one forward pass"),
     ("device_target", ("context.device_target",), "str", "auto | CPU | Ascend | GPU"),
     ("device_id", ("context.device_id",), "int", "which device"),
@@ -66,7 +68,13 @@ _FLAGS: list[tuple[str, tuple[str, ...], str, str]] = [
 ]
 
 
-_METAVARS = {"bool": "True|False", "switch": "True", "auto": "auto|True|False", "int": "N"}
+_METAVARS = {
+    "bool": "True|False",
+    "switch": "True",
+    "auto": "auto|True|False",
+    "int": "N",
+    "batch": "N",
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -145,7 +153,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--predict_data", nargs="+", metavar="IMAGE", help="files, directories or URLs"
     )
     parser.add_argument("--options", nargs="+", metavar="KEY=VALUE", help="settings, dotted keys")
-    types: dict[str, Any] = {"int": int, "str": str, "mode": str, "auto": _auto}
+    types: dict[str, Any] = {"int": int, "str": str, "mode": str, "auto": _auto, "batch": _batch}
     types |= {"bool": _boolean, "switch": _boolean}
     for flag, _, kind, text in _FLAGS:
         choices = RUN_MODES if kind == "mode" else None
@@ -172,6 +180,11 @@ def _auto(text: str) -> bool | str:
     return "auto" if text.lower() == "auto" else _boolean(text)
 
 
+def _batch(text: str) -> int | str:
+    """A number of images; an export may leave it open."""
+    return text if text == "dynamic" else int(text)
+
+
 def read_command_line(argv: list[str]) -> tuple[dict[str, Any], bool]:
     """All settings of a run as one mapping, and whether it is a dry run."""
     parser = build_parser()
@@ -183,6 +196,8 @@ def read_command_line(argv: list[str]) -> tuple[dict[str, Any], bool]:
         given = getattr(arguments, flag)
         if given is None:
             continue
+        if flag == "batch_size" and values.get("run_mode") == "export":
+            keys = ("export.batch_size",)
         for key in keys:
             if flag == "num_samples" and not values.get(key.partition(".")[0]):
                 continue

@@ -39,6 +39,10 @@ class SaveError(CheckpointError):
     exit_code = 1
 
 
+class ExportError(MindFormersViTError):
+    """A network cannot be exported, or the exported file does not compute what it computes."""
+
+
 class TrainingError(MindFormersViTError):
     """Training cannot go on (for example: the loss is not finite)."""
 

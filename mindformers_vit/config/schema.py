@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from mindformers_vit.config.strict import StrictModel
 
-RUN_MODES = ("train", "finetune", "eval", "predict")
+RUN_MODES = ("train", "finetune", "eval", "predict", "export")
 TASKS = ("masked_image_modeling", "image_classification")
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -239,11 +239,26 @@ class PredictConfig(StrictModel):
     mask_ratio: float | None = Field(None, gt=0, lt=1)
 
 
+class ExportConfig(StrictModel):
+    """New: the file that run_mode export writes into `output_dir/export`."""
+
+    export_format: Literal["onnx", "mindir", "air"] = "onnx"
+    batch_size: Positive | Literal["dynamic"] = 1  # images of a run of the file
+    opset: int = Field(11, ge=11, le=20)  # of onnx; what ATC reads by default is 11
+    precision: Literal["float32", "float16"] = "float32"  # of the weights and products in onnx
+    pixels: Literal["normalised", "uint8"] = "normalised"  # uint8: normalised in the graph
+    pad_tokens_to: Positive | None = None  # tokens in the blocks: 208 for 197 on a 310P
+
+    @property
+    def open_batch(self) -> bool:
+        return self.batch_size == "dynamic"
+
+
 class RunConfig(StrictModel):
     """A whole run."""
 
     seed: int = Field(0, ge=0, lt=2**63)
-    run_mode: Literal["train", "finetune", "eval", "predict"] = "train"
+    run_mode: Literal["train", "finetune", "eval", "predict", "export"] = "train"
     output_dir: str = "./output"
     load_checkpoint: str = ""
     resume_training: Literal["auto"] | bool = "auto"  # True: there must be something to resume
@@ -259,6 +274,7 @@ class RunConfig(StrictModel):
     eval_dataset: DatasetConfig | None = None
     eval_dataset_task: DatasetTask | None = None
     predict: PredictConfig = PredictConfig()
+    export: ExportConfig = ExportConfig()
     model: ModelSection
     lr_schedule: LRSchedule = LRSchedule()
     layer_scale: bool = False  # MindFormers' name for layer-wise lr decay

@@ -1,4 +1,4 @@
-"""A plan carried out: train, fine-tune, evaluate or predict."""
+"""A plan carried out: train, fine-tune, evaluate, predict or export."""
 
 from __future__ import annotations
 
@@ -67,7 +67,8 @@ def run(
         callbacks: more callbacks for training.
 
     Returns:
-        None after training, a dict of metrics after evaluation, a list after prediction.
+        None after training, a dict of metrics after evaluation, a list after prediction, the
+        file's path after export.
     """
     mode = plan.run.run_mode
     data = build.open_data(plan, has_inputs=inputs is not None)
@@ -106,6 +107,8 @@ def run(
         network = load_network(plan, weights, network)
     if mode == "predict":
         return _predict(plan, inputs, network, processor, directory)
+    if mode == "export":
+        return _export(plan, network, processor, directory)
     return _evaluate(plan, data, network, directory)
 
 
@@ -181,6 +184,15 @@ def _predict(plan: Plan, inputs: Any, network: Any, processor: Any, directory: P
             len(bad.reasons), bad.total, directory / FILE_NAME,
         )  # fmt: skip
     return results
+
+
+def _export(plan: Plan, network: Any, processor: Any, directory: Path) -> Path:
+    from mindformers_vit.deploy.export import export_network
+
+    name = plan.run.trainer.model_name or plan.family.name
+    return export_network(
+        network, processor or plan.processor, directory / "export", name, plan.run.export
+    )
 
 
 def _task_options(plan: Plan) -> dict[str, Any]:
