@@ -19,10 +19,11 @@ from mindformers_vit.checkpoint.store import CONFIG, STATE, CheckpointStore
 from mindformers_vit.config.loader import parse_yaml
 from mindformers_vit.engine.callbacks.checkpoint_monitor import CheckpointMonitor
 from mindformers_vit.engine.loop import Length
-from mindformers_vit.engine.plan import Plan
+from mindformers_vit.engine.output import config_text as written
+from mindformers_vit.engine.plan import Plan, make_plan
 from mindformers_vit.engine.saver import Saver
 from mindformers_vit.engine.weights import newest_checkpoint
-from mindformers_vit.errors import CheckpointError
+from mindformers_vit.errors import CheckpointError, ConfigError
 
 logger = logging.getLogger(__name__)
 _FINISHED = "finished.json"
@@ -99,7 +100,8 @@ def find_resume_point(
     text = (found / CONFIG).read_text(encoding="utf-8")
     # a run that began from other weights is another run, unless one of its checkpoints is named
     may_change = _MAY_CHANGE if wanted == "auto" else (*_MAY_CHANGE, "load_checkpoint")
-    changes = _changes(parse_yaml(text, str(found)), parse_yaml(config_text, "config"), may_change)
+    before, now = _as_of_now(text, str(found)), parse_yaml(config_text, "config")
+    changes = _changes(before, now, may_change)
     if changes and not forced:
         raise CheckpointError(
             f"{found}: is of a run with other settings:\n{changes}\nResume with the settings of "
@@ -127,6 +129,15 @@ def _find(plan: Plan, directory: Path) -> Path | None:
             f"resume_training: no valid training checkpoint in '{given or store.root}'"
         )
     return found
+
+
+def _as_of_now(text: str, where: str) -> Any:
+    """A checkpoint's configuration as this version writes it, newer settings at their defaults."""
+    values = parse_yaml(text, where)
+    try:
+        return parse_yaml(written(make_plan(values)), where)
+    except ConfigError:  # a setting that has gone since; it is named with the others
+        return values
 
 
 def _changes(before: Any, now: Any, may_change: tuple[str, ...]) -> str:
