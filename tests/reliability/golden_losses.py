@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 from mindformers_vit import cli
+from mindformers_vit.models.auto import AutoModel
 from mindformers_vit.tools.shapes import ShapesSettings, make_shapes_dataset
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +29,12 @@ def make_data(root: Path) -> Path:
 
 def losses(recipe: str, data: Path, output: Path) -> list[float]:
     """Of the first steps of the recipe as it is, with batches of 8."""
-    flags = ["--config", str(RECIPES[recipe]), "--run_mode", "train", "--seed", "0"]
+    mode = ["--run_mode", "train"]
+    if "linprobe" in recipe:
+        encoder = AutoModel.from_config("mae_vit_tiny_p8", seed=0)
+        mode = ["--run_mode", "finetune", "--load_checkpoint", str(output / "encoder")]
+        encoder.save_pretrained(output / "encoder", save_name="encoder")
+    flags = ["--config", str(RECIPES[recipe]), *mode, "--seed", "0"]
     flags += ["--train_dataset_dir", str(data), "--output_dir", str(output)]
     flags += ["--batch_size", "8", f"--runner_config.max_steps={STEPS}", "--device_target", "CPU"]
     flags += ["--train_dataset.num_parallel_workers=0", "--do_eval", "False"]
