@@ -101,6 +101,17 @@ def test_the_way_out_is_one_that_works(tmp_path):
     assert report.layout == "facebookresearch/mae, class token"
 
 
+def test_the_way_out_takes_the_tensors_that_converting_would(tmp_path):
+    source = tmp_path / "a.pth.tar"
+    averaged = {"w": torch.ones(2)}
+    torch.save({"state_dict": {}, "state_dict_ema": averaged, "metric": np.float64(3)}, source)
+    with pytest.raises(CheckpointError) as error:
+        lvvit.convert_weight(source, tmp_path / "a.safetensors")
+    exec(str(error.value).partition('python -c "')[2].rpartition('"')[0], {})
+    saved = torch.load(tmp_path / "a_tensors.pth", weights_only=True)
+    assert torch.equal(saved["model"]["w"], averaged["w"])
+
+
 def truncated(path):
     data = WEIGHTS.read_bytes()
     path.write_bytes(data[: len(data) // 2])
@@ -128,6 +139,10 @@ def sparse(path):
     torch.save({"model": tensors() | {"head.bias": torch.zeros(10).to_sparse()}}, path)
 
 
+def under_another_key(path):
+    torch.save({"epoch": 3, "state_dict": tensors(), "optimizer": {"state": {}}}, path)
+
+
 def a_list(path):
     torch.save([1, 2], path)
 
@@ -143,6 +158,8 @@ def a_list(path):
         (sparse, "tensor 'head.bias' (float32) is sparse, quantized or complex"),
         (a_list, "holds no dictionary of tensors, neither at its top nor under"),
         (lambda path: path.write_bytes(b""), "cannot be read as a PyTorch file"),
+        (lambda path: path.write_bytes(b"<html>"), "as a PyTorch file: Unsupported operand 60"),
+        (under_another_key, "under 'model' or 'module'; --container state_dict takes those that"),
         (lambda path: path.mkdir(), "a Hugging Face folder holds config.json and"),
     ],
 )
