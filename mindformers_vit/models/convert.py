@@ -130,8 +130,9 @@ class Converter:
         given = self._settings_in(source) | settings
         fit = self._best(source.arrays, self.layouts, given, path, to_ours)
         self._check_known(_shapes(fit.arrays), given, path)
-        section = {"image_processor": hugging_face.processor_settings(source.preprocessor)}
-        processor = make_processor(self.family, fit.config, section)
+        preprocessing = hugging_face.timm_processor_settings(source.config)
+        preprocessing |= hugging_face.processor_settings(source.preprocessor)
+        processor = make_processor(self.family, fit.config, {"image_processor": preprocessing})
         write_model(target, fit.arrays, yaml_sections(self.family, fit.config, processor))
         written = (str(target), str(target.with_suffix(".yaml")))
         return self._report(fit, (str(path), *source.seen), fit.arrays, written)

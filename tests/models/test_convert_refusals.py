@@ -389,6 +389,16 @@ def test_unnormalised_pixels_are_said_by_a_flag(text, value, tmp_path, capsys):
     assert "argument --norm_pix_loss: invalid setting value: '['" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["mae", "beit"])
+def test_the_table_fits_on_a_screen_whatever_the_names(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = {"mae": "hf_vit_mae_tiny", "beit": "beit_tiny_shared_table/weights.pth"}[name]
+    (tmp_path / "file").symlink_to(GOLDENS / folder)
+    report = str(MODULES[name].convert_weight("file", "a.safetensors"))
+    assert max(map(len, report.splitlines())) <= 80
+    assert "\n          -> " in report
+
+
 def test_the_flags_of_mindformers_are_taken(tmp_path, capsys):
     """Its converters asked for --torch_pth_path and --ms_ckpt_path."""
     paths = ["--torch_pth_path", str(WEIGHTS), "--ms_ckpt_path", str(tmp_path / "a.safetensors")]
