@@ -190,8 +190,9 @@ def warn_of_preprocessing(plan: Plan, weights: Weights) -> None:
 
 
 def _new_parts(plan: Plan) -> bool:
-    """Training may start a head or a decoder anew; evaluation and prediction may not."""
-    return plan.run.is_training
+    """Training may start a head or a decoder anew, kNN uses neither; others may not."""
+    is_knn = plan.run.run_mode == "eval" and plan.run.metric.type == "KNN"
+    return plan.run.is_training or is_knn
 
 
 def with_labels(plan: Plan, labels: Mapping[int, str] | Sequence[str] | None) -> Plan:
