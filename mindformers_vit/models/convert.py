@@ -103,6 +103,7 @@ class Converter:
             )
         if container is not None and reversed:
             raise ConfigError("--container: only for what is read, not with --reversed")
+        self._check_given(given)
         if reversed:
             report = self._to_theirs(theirs, ours, layout, given)
         else:
@@ -121,6 +122,15 @@ class Converter:
             return validate(self.family.config_class, values)
         except ConfigError as error:
             raise CheckpointError(f"no {self.family.arch} has these settings: {error}") from error
+
+    def _check_given(self, given: Mapping[str, Any]) -> None:
+        """A setting must be possible by itself; whether it fits the tensors is seen later."""
+        try:
+            validate(self.family.config_class, given)
+        except ConfigError as error:
+            own = [text for text in error.problems if text.split(":")[0] in given]
+            if own:
+                raise ConfigError([f"--{text}" for text in own]) from None
 
     def _to_ours(
         self, path: Path, target: Path, container: str | None, settings: dict[str, Any]

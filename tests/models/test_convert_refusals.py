@@ -389,6 +389,14 @@ def test_unnormalised_pixels_are_said_by_a_flag(text, value, tmp_path, capsys):
     assert "argument --norm_pix_loss: invalid setting value: '['" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("given", ["four", "0", "[4]"])
+def test_a_setting_that_no_network_has_is_a_wrong_argument(given, tmp_path, capsys):
+    paths = ["--torch_path", str(WEIGHTS), "--mindspore_path", str(tmp_path / "a.safetensors")]
+    assert main(vit.CONVERTER, [*paths, "--num_attention_heads", given]) == 2
+    assert capsys.readouterr().err.startswith("error: --num_attention_heads: input should be")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("name", ["mae", "beit"])
 def test_the_table_fits_on_a_screen_whatever_the_names(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
