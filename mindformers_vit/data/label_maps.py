@@ -40,8 +40,8 @@ class LabelMaps:
 
     def path_of(self, image_path: str) -> str:
         """The map of an image that `open_source(dataset_dir)` has found."""
-        below = image_path.removeprefix(self.dataset_dir)
-        return f"{self.label_map_dir}{below.rpartition('.')[0]}.npy"
+        below = image_path.removeprefix(self.dataset_dir).lstrip("/")  # of ".", paths are below it
+        return f"{self.label_map_dir}/{below.rpartition('.')[0]}.npy"
 
     def view_of(self, image_path: str) -> LabelView:
         """The map of an image, to be told what happens to the image.

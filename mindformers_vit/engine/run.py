@@ -19,6 +19,7 @@ from mindformers_vit.engine.weights import (
     check_weights,
     find_weights,
     load_network,
+    warn_of_preprocessing,
     with_labels,
 )
 from mindformers_vit.errors import DataError
@@ -103,6 +104,8 @@ def run(
         weights = find_weights(plan)
         assert weights is not None
         check_settings(plan, weights)
+        if (plan.eval_transforms if mode == "eval" else processor) is None:
+            warn_of_preprocessing(plan, weights)
         plan = with_labels(plan, weights.id2label)
         network = load_network(plan, weights, network)
     if mode == "predict":

@@ -60,7 +60,7 @@ class Report:
             *(f"  {'new':8}{name} ({n})" for name, n in _grouped(new, _start)),
             *(f"  {'extra':8}{name} ({n})" for name, n in _grouped(extra)),
             *_titled("file", [f"{mapped + dropped + made} tensors: {mapped} mapped", *counts]),
-            *_titled("ours", [_ours_line(self.specs, new, extra)]),
+            *_titled("ours", _ours_parts(self.specs, new, extra)),
             *_titled("written", self.written),
         ]
         return "\n".join(lines)
@@ -121,7 +121,10 @@ def _start(name: str) -> str:
 def _row_line(theirs: str, ours: str | None, number: int, of_ours: int) -> str:
     word = "mapped" if ours else "dropped"
     text = f"  {word:8}{_short(theirs)} ({number})"
-    return f"{text} -> {ours} ({of_ours})" if ours else text
+    if not ours:
+        return text
+    target = f"-> {ours} ({of_ours})"
+    return f"{text} {target}" if len(text) + len(target) < _WIDTH else f"{text}\n{'':10}{target}"
 
 
 def _short(name: str) -> str:
@@ -137,7 +140,7 @@ def _grouped(
     return Counter(shorten(re.sub(r"\.\d+\.", ".{i}.", name)) for name in names).items()
 
 
-def _ours_line(specs: ParamSpecs, new: list[str], extra: list[str]) -> str:
-    text = f"{len(specs)} parameters, {count(specs):,} values: {len(specs) - len(new)} mapped, "
-    text += f"{len(new)} new when loaded"
-    return f"{text}; {len(extra)} that it has no place for" if extra else text
+def _ours_parts(specs: ParamSpecs, new: list[str], extra: list[str]) -> list[str]:
+    text = f"{len(specs)} parameters, {count(specs):,} values: {len(specs) - len(new)} mapped"
+    unplaced = [f"{len(extra)} that it has no place for"] if extra else []
+    return [text, f"{len(new)} new when loaded", *unplaced]

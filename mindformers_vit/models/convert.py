@@ -103,6 +103,7 @@ class Converter:
             )
         if container is not None and reversed:
             raise ConfigError("--container: only for what is read, not with --reversed")
+        self._check_given(given)
         if reversed:
             report = self._to_theirs(theirs, ours, layout, given)
         else:
@@ -122,6 +123,15 @@ class Converter:
         except ConfigError as error:
             raise CheckpointError(f"no {self.family.arch} has these settings: {error}") from error
 
+    def _check_given(self, given: Mapping[str, Any]) -> None:
+        """A setting must be possible by itself; whether it fits the tensors is seen later."""
+        try:
+            validate(self.family.config_class, given)
+        except ConfigError as error:
+            own = [text for text in error.problems if text.split(":")[0] in given]
+            if own:
+                raise ConfigError([f"--{text}" for text in own]) from None
+
     def _to_ours(
         self, path: Path, target: Path, container: str | None, settings: dict[str, Any]
     ) -> Report:
@@ -130,8 +140,9 @@ class Converter:
         given = self._settings_in(source) | settings
         fit = self._best(source.arrays, self.layouts, given, path, to_ours)
         self._check_known(_shapes(fit.arrays), given, path)
-        section = {"image_processor": hugging_face.processor_settings(source.preprocessor)}
-        processor = make_processor(self.family, fit.config, section)
+        preprocessing = hugging_face.timm_processor_settings(source.config)
+        preprocessing |= hugging_face.processor_settings(source.preprocessor)
+        processor = make_processor(self.family, fit.config, {"image_processor": preprocessing})
         write_model(target, fit.arrays, yaml_sections(self.family, fit.config, processor))
         written = (str(target), str(target.with_suffix(".yaml")))
         return self._report(fit, (str(path), *source.seen), fit.arrays, written)

@@ -108,6 +108,13 @@ def processor_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         CheckpointError: it does something that ours does not.
     """
+    factor = values.get("rescale_factor", 1 / 255)
+    known = isinstance(factor, (int, float)) and abs(255 * factor - 1) < 1e-4
+    if not (known and values.get("do_rescale", True)):
+        raise CheckpointError(
+            f"{PREPROCESSOR}: do_rescale {values.get('do_rescale', True)}, rescale_factor "
+            f"{factor}; pixels are always divided by 255 here"
+        )
     settings: dict[str, Any] = {}
     if values.get("do_normalize", True):
         named = {"mean": "image_mean", "std": "image_std"}
@@ -125,6 +132,18 @@ def processor_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     elif size is not None:
         size = [size, size]  # files of before 2022
     return settings | ({} if size is None else {"resize": size})
+
+
+def timm_processor_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The `pretrained_cfg` in the `config.json` of timm's folders as settings of ours."""
+    values = config.get("pretrained_cfg")
+    if not isinstance(values, Mapping):
+        return {}
+    settings = {key: values[key] for key in ("mean", "std", "interpolation") if key in values}
+    match values:  # the crop's share of the shorter side
+        case {"input_size": [*_, int(side)], "crop_pct": float(share)} if 0.5 <= share <= 1.0:
+            settings["resize"] = int(side / share)
+    return settings
 
 
 def write_folder(

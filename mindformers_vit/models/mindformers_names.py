@@ -14,7 +14,8 @@ from mindformers_vit.models.conversion_table import Row, dropped, linear_rows, s
 # what its training checkpoints hold besides: moments and counters
 TRAINING_ROWS = [
     *dropped("adam_m.{any}", "adam_v.{any}"),
-    *dropped("epoch_num", "step_num", "global_step", "loss_scale"),
+    *dropped("epoch_num", "step_num", "global_step", "loss_scale", "scale_sense"),
+    *dropped("current_iterator_step", "last_overflow_iterator_step"),
 ]
 
 

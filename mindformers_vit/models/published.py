@@ -139,7 +139,6 @@ def _convert(family: ModelFamily, name: str, torch_path: Path, target: Path) -> 
             f"pip install 'mindformers_vit[convert]'"
         )
     module = importlib.import_module(f"mindformers_vit.models.{family.name}.convert_weight")
-    config = family.config_class(**family.variants[name])
-    settings = {key: getattr(config, key) for key in module.CONVERTER.needed}
+    settings = family.config_class(**family.variants[name]).settings()  # so no other network fits
     logger.info("converting %s to %s", torch_path, target)
     module.convert_weight(torch_path, target, settings=settings)

@@ -46,7 +46,7 @@ def read_torch(
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"'{path}': no such file")
-    loaded = _load(path)
+    loaded = _load(path, containers)
     key, tensors = _tensors(path, loaded, containers, container)
     arrays = {str(name): _array(path, str(name), value) for name, value in tensors.items()}
     args = loaded.get("args") if key else None
@@ -72,7 +72,7 @@ def write_torch(path: str | Path, arrays: Mapping[str, Array], key: str = "model
         raise CheckpointError(f"'{path}' cannot be written: {error}") from error
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path, containers: Sequence[str]) -> Any:
     torch = _torch()
     _check_archive(path)
     try:
@@ -81,8 +81,8 @@ def _load(path: Path) -> Any:
     except Exception as error:  # pickle raises nearly anything on a damaged file
         text = str(error).strip() or repr(error)
         if any(word in text.lower() for word in _FOREIGN):
-            raise CheckpointError(_needs_more(path, text)) from error
-        reason = text.rpartition(_REASON)[2].splitlines()[0]
+            raise CheckpointError(_needs_more(path, text, containers)) from error
+        reason = text.rpartition(_REASON)[2].strip().partition("\n")[0]
         raise CheckpointError(f"'{path}' cannot be read as a PyTorch file: {reason}") from error
 
 
@@ -102,11 +102,12 @@ def _check_archive(path: Path) -> None:
         )
 
 
-def _needs_more(path: Path, text: str) -> str:
+def _needs_more(path: Path, text: str, containers: Sequence[str]) -> str:
     """What stops a file that would have to run code, and the way out."""
     lines = (line.strip() for line in text.splitlines())
     reason = next(line for line in lines if any(word in line.lower() for word in _FOREIGN))
     target = path.with_name(f"{path.name.split('.')[0]}_tensors.pth")
+    keys = tuple(dict.fromkeys((*containers, *CONTAINERS, *_ELSEWHERE)))
     return (
         f"'{path}' holds more than tensors, and reading that could run any code:\n"
         f"  {reason.rpartition(_REASON)[2][:200]}\n"
@@ -114,7 +115,7 @@ def _needs_more(path: Path, text: str) -> str:
         f"made for that, then convert {target.name}:\n"
         f'  python -c "import torch\n'
         f"f = torch.load('{path}', map_location='cpu', weights_only=False)\n"
-        f"f = next((f[k] for k in {(*CONTAINERS, *_ELSEWHERE)} if k in f), f)\n"
+        f"f = next((f[k] for k in {keys} if k in f), f)\n"
         f"torch.save({{'model': {{k: v for k, v in f.items() if torch.is_tensor(v)}}}}, "
         f"'{target}')\""
     )
@@ -131,12 +132,18 @@ def _tensors(
     wanted = containers if container is None else (container,)
     key = next((key for key in wanted if key in top), "")
     tensors = top[key] if key else loaded
-    if not isinstance(tensors, Mapping) or not all(
-        isinstance(value, torch.Tensor) for value in tensors.values()
-    ):
+
+    def are_tensors(values: Any) -> bool:
+        return isinstance(values, Mapping) and all(
+            isinstance(value, torch.Tensor) for value in values.values()
+        )
+
+    if not are_tensors(tensors):
+        others = [str(other) for other, values in top.items() if values and are_tensors(values)]
+        hint = f"; --container {' or '.join(others)} takes those that are there" if others else ""
         raise CheckpointError(
             f"'{path}' holds no dictionary of tensors, neither at its top nor under "
-            f"{' or '.join(map(repr, wanted))}"
+            f"{' or '.join(map(repr, wanted))}{hint}"
         )
     return key, tensors
 

@@ -180,6 +180,13 @@ def test_crops_of_crops_and_flips():
     assert view.crop == pytest.approx((0.2, 0.4, 0.6, 0.25))
 
 
+@pytest.mark.parametrize("dataset_dir", ["images", "."])
+def test_folders_relative_to_where_one_is(dataset_dir, folders, monkeypatch):
+    monkeypatch.chdir(folders / "images" if dataset_dir == "." else folders)
+    maps = LabelMaps(str(folders / "maps"), dataset_dir, grid=GRID, num_classes=3)
+    assert maps.missing(open_source(dataset_dir).paths) == []
+
+
 def test_missing_and_damaged_maps_are_named(folders, tmp_path):
     root = tmp_path / "copy"
     shutil.copytree(folders, root)

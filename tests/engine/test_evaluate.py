@@ -138,6 +138,18 @@ def test_num_samples(config, classifier, images, tmp_path):
     assert json.loads((tmp_path / "eval_result.json").read_text())["images"] == 11
 
 
+def test_other_preprocessing_than_the_weights_is_said(config, classifier, images, tmp_path, capsys):
+    root, *_ = images
+    flags = ("--num_samples", "3", "--processor.image_processor.mean=[0.5, 0.5, 0.5]")
+    assert evaluate(config, classifier, root / "folders", tmp_path, *flags) == 0
+    said = capsys.readouterr().err
+    assert (
+        f"processor.image_processor.mean: [0.5, 0.5, 0.5] is used, but "
+        f"{classifier / 'network.ckpt'} was saved with [0.485, 0.456, 0.406]\n"
+    ) in said
+    assert said.count("processor.image_processor") == 1
+
+
 def test_class_folders_that_are_not_the_weights_classes(
     config, classifier, images, tmp_path, capsys
 ):

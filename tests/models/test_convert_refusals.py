@@ -101,6 +101,17 @@ def test_the_way_out_is_one_that_works(tmp_path):
     assert report.layout == "facebookresearch/mae, class token"
 
 
+def test_the_way_out_takes_the_tensors_that_converting_would(tmp_path):
+    source = tmp_path / "a.pth.tar"
+    averaged = {"w": torch.ones(2)}
+    torch.save({"state_dict": {}, "state_dict_ema": averaged, "metric": np.float64(3)}, source)
+    with pytest.raises(CheckpointError) as error:
+        lvvit.convert_weight(source, tmp_path / "a.safetensors")
+    exec(str(error.value).partition('python -c "')[2].rpartition('"')[0], {})
+    saved = torch.load(tmp_path / "a_tensors.pth", weights_only=True)
+    assert torch.equal(saved["model"]["w"], averaged["w"])
+
+
 def truncated(path):
     data = WEIGHTS.read_bytes()
     path.write_bytes(data[: len(data) // 2])
@@ -128,6 +139,10 @@ def sparse(path):
     torch.save({"model": tensors() | {"head.bias": torch.zeros(10).to_sparse()}}, path)
 
 
+def under_another_key(path):
+    torch.save({"epoch": 3, "state_dict": tensors(), "optimizer": {"state": {}}}, path)
+
+
 def a_list(path):
     torch.save([1, 2], path)
 
@@ -143,6 +158,8 @@ def a_list(path):
         (sparse, "tensor 'head.bias' (float32) is sparse, quantized or complex"),
         (a_list, "holds no dictionary of tensors, neither at its top nor under"),
         (lambda path: path.write_bytes(b""), "cannot be read as a PyTorch file"),
+        (lambda path: path.write_bytes(b"<html>"), "as a PyTorch file: Unsupported operand 60"),
+        (under_another_key, "under 'model' or 'module'; --container state_dict takes those that"),
         (lambda path: path.mkdir(), "a Hugging Face folder holds config.json and"),
     ],
 )
@@ -370,6 +387,24 @@ def test_unnormalised_pixels_are_said_by_a_flag(text, value, tmp_path, capsys):
         main(mae.CONVERTER, [*paths, "--norm_pix_loss", "["])
     assert stop.value.code == 2
     assert "argument --norm_pix_loss: invalid setting value: '['" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", ["four", "0", "[4]"])
+def test_a_setting_that_no_network_has_is_a_wrong_argument(given, tmp_path, capsys):
+    paths = ["--torch_path", str(WEIGHTS), "--mindspore_path", str(tmp_path / "a.safetensors")]
+    assert main(vit.CONVERTER, [*paths, "--num_attention_heads", given]) == 2
+    assert capsys.readouterr().err.startswith("error: --num_attention_heads: input should be")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["mae", "beit"])
+def test_the_table_fits_on_a_screen_whatever_the_names(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = {"mae": "hf_vit_mae_tiny", "beit": "beit_tiny_shared_table/weights.pth"}[name]
+    (tmp_path / "file").symlink_to(GOLDENS / folder)
+    report = str(MODULES[name].convert_weight("file", "a.safetensors"))
+    assert max(map(len, report.splitlines())) <= 80
+    assert "\n          -> " in report
 
 
 def test_the_flags_of_mindformers_are_taken(tmp_path, capsys):

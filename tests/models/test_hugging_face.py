@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
+from safetensors.torch import save_file
 
 from mindformers_vit.errors import CheckpointError, ConfigError
 from mindformers_vit.models.auto import AutoConfig, AutoModel, AutoProcessor
@@ -195,6 +196,35 @@ def test_preprocessing_beside_the_weights_is_read(values, expected, tmp_path):
     section = AutoProcessor.from_pretrained(tmp_path / "a.yaml").to_dict()["image_processor"]
     assert {key: section[key] for key in expected} == expected
     assert section["size"] == 32
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    "values", [{"do_rescale": False}, {"rescale_factor": 1 / 127.5}, {"rescale_factor": "x"}]
+)
+def test_pixels_that_are_not_divided_by_255_are_refused(values, tmp_path):
+    folder = copied("hf_vit_tiny", tmp_path)
+    (folder / "preprocessor_config.json").write_text(json.dumps(values))
+    with pytest.raises(CheckpointError, match="pixels are always divided by 255 here"):
+        vit.convert_weight(folder, tmp_path / "a.safetensors")
+    assert not list(tmp_path.glob("a.*"))
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("crop_pct", [0.9, "x"])
+def test_a_folder_of_timm_tells_its_preprocessing(crop_pct, tmp_path):
+    weights = torch.load(GOLDENS / "vit_cls_token_tiny/weights.pth", weights_only=True)["model"]
+    half = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bilinear"}
+    cfg = half | {"input_size": [3, 32, 32], "crop_pct": crop_pct}
+    folder = tmp_path / "timm"
+    folder.mkdir()
+    save_file(weights, folder / "model.safetensors")
+    config = {"architecture": "vit_tiny_patch8_32", "num_classes": 10, "pretrained_cfg": cfg}
+    (folder / "config.json").write_text(json.dumps(config))
+    vit.convert_weight(folder, tmp_path / "a.safetensors", settings=UNTOLD["vit"])
+    section = AutoProcessor.from_pretrained(tmp_path / "a.yaml").to_dict()["image_processor"]
+    assert {key: section[key] for key in half} == half
+    assert section["resize"] == (35 if crop_pct == 0.9 else None)
 
 
 def copied(name, tmp_path, **changes):

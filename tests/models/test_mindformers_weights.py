@@ -58,7 +58,9 @@ def test_a_training_checkpoint_of_a_classifier(converted, tmp_path):
     ours = read_weights(converted("vit_mean_pool_tiny"))
     theirs = renamed(ours, vit.CONVERTER)
     state = {f"adam_m.{name}": np.zeros_like(array) for name, array in theirs.items()}
-    counters = {name: np.array([3], np.int32) for name in ("epoch_num", "step_num")}
+    names = ("epoch_num", "step_num", "scale_sense")  # the third of a run with a loss scale
+    names += ("current_iterator_step", "last_overflow_iterator_step")
+    counters = {name: np.array([3], np.int32) for name in names}
     write_weights(tmp_path / "theirs.ckpt", theirs | state | counters)
     with pytest.raises(
         CheckpointError, match=r"models/vit/convert_weight.py --torch_path .*theirs"

@@ -16,7 +16,7 @@ from mindformers_vit.models.published import PUBLISHED, Published, obtain
 from mindformers_vit.models.sources import find_source, weight_file
 from mindformers_vit.registry import families, find_model
 from tests.loopback import serving
-from tests.models.conftest import GOLDENS
+from tests.models.conftest import GOLDENS, MAE_TINY
 
 pytestmark = pytest.mark.fast
 
@@ -30,6 +30,7 @@ def site(monkeypatch):
     with serving() as site:
         monkeypatch.setenv("MINDFORMERS_VIT_MIRROR", site.url)
         monkeypatch.setitem(PUBLISHED, NAME, Published("https://publisher/a/tiny.pth", "MIT"))
+        monkeypatch.setitem(find_model(NAME)[0].variants, NAME, MAE_TINY)
         site.files["/mae/tiny.pth"] = TINY.read_bytes()
         yield site
 
@@ -106,6 +107,8 @@ def test_offline_one_line_says_what_where_and_how(tmp_path, monkeypatch):
     [
         ("checksum", "the md5 is .*, abcdef is expected; the file was removed"),
         ("another family", r"a file of another family \(beit\)"),
+        ("another size", "the settings say hidden_size 128, .*but the tensors have 48"),
+        ("another image", r"pos_embed: \(1, 17, 48\) found, \(1, 65, 48\) expected"),
         ("damaged", "cannot be read as a PyTorch file"),
         ("no torch", "converting it needs PyTorch: pip install"),
     ],
@@ -117,6 +120,9 @@ def test_what_goes_wrong_leaves_no_weights(site, tmp_path, monkeypatch, broken, 
         monkeypatch.setitem(PUBLISHED, NAME, changed)
     elif broken == "another family":
         site.files[path] = (GOLDENS / "beit_tiny/weights.pth").read_bytes()
+    elif broken in ("another size", "another image"):
+        changes = {"hidden_size": 128} if broken == "another size" else {"image_size": 64}
+        monkeypatch.setitem(find_model(NAME)[0].variants, NAME, MAE_TINY | changes)
     elif broken == "damaged":
         site.files[path] = site.files[path][:5000]
     else:
@@ -131,6 +137,7 @@ def test_two_processes_fetch_and_convert_once(site, tmp_path):
         "import sys; from pathlib import Path; from mindformers_vit.models import published as p; "
         "name, folder = sys.argv[1:]; "
         "p.PUBLISHED[name] = p.Published('https://publisher/a/tiny.pth', 'MIT'); "
+        f"p.find_model(name)[0].variants[name] = {MAE_TINY}; "
         "print(p.obtain(name, Path(folder)))"
     )
     command = [sys.executable, "-c", code, NAME, str(tmp_path)]
