@@ -464,7 +464,7 @@ def refused_quietly(capsys, *flags: str, config: Path) -> str:
     [
         ("nowhere/x.ckpt", "load_checkpoint: 'nowhere/x.ckpt': no such file or directory"),
         ("vit_base_p61", "(did you mean 'vit_base_p16'?)"),
-        ("vit_base_p16", "no weights for 'vit_base_p16'; looked for:"),
+        ("vit_base_p16", "no weights for 'vit_base_p16': neither"),
     ],
 )
 def test_a_checkpoint_that_is_not_there(

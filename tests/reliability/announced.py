@@ -46,11 +46,11 @@ def main(place: str, seconds: float, flags: list[str]) -> int:
     elif place == "save":
         at_call(CheckpointStore, "_write", 1, say)
     else:
-        from mindformers_vit.engine import train
+        from mindformers_vit.engine import evaluator
         from mindformers_vit.engine.train_step import TrainStep
 
         if place == "evaluation":
-            at_call(train, "evaluate", 1, say)
+            at_call(evaluator, "evaluate", 1, say)
         else:
             at_call(TrainStep, "__call__", {"compile": 1, "step": 3}[place], say)
     return cli.main(flags)
