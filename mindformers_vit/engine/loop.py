@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mindformers_vit.engine.parallel import ONE, World
 from mindformers_vit.errors import CheckpointError, TrainingError
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Length:
     steps_per_epoch: int
     accumulation: int  # batches of a step
     max_steps: int | None = None  # stop early; the schedule stays that of the whole run
-    batch_size: int = 0  # images of a batch
+    batch_size: int = 0  # images of a batch, over all ranks
     images: int = 0  # of the data set
 
     @property
@@ -58,6 +59,7 @@ class Length:
 class TrainLoop:
     """Runs epochs of steps; callbacks read its public attributes and call `save`, `evaluate`.
 
+    On several ranks every decision is the same on each: it hangs on what they have agreed upon.
     `epoch` counts from 1, `step` is the number of finished steps of that epoch, `global_step` of
     the run. `stop` makes it end after the current step.
     """
@@ -77,8 +79,9 @@ class TrainLoop:
         callbacks: Sequence[Callback] = (),
         evaluator: Callable[[], dict[str, float]] | None = None,
         save_network: Callable[[str], Path] | None = None,
+        world: World = ONE,
     ) -> None:
-        self.length = length
+        self.length, self.world = length, world
         self.epochs, self.steps_per_epoch = length.epochs, length.steps_per_epoch
         self.total_steps = length.total_steps
         self.output_dir = output_dir
@@ -127,7 +130,7 @@ class TrainLoop:
         start = time.perf_counter()
         step_batches = islice(batches, self.length.accumulation)
         lr = self._learning_rate(self.global_step)
-        result = self._train_step(step_batches, lr)
+        result, self.stop = self.world.agree(self._train_step(step_batches, lr), self.stop)
         self.step += 1
         self.global_step += 1
         seconds = time.perf_counter() - start
@@ -155,8 +158,11 @@ class TrainLoop:
         return self._pace * (self.total_steps - self.global_step)
 
     def save(self) -> None:
-        """Commit a training checkpoint of this moment, once."""
+        """Commit a training checkpoint of this moment, once; the first rank does it for all."""
         if self._saved_at == self.global_step or self.global_step == 0:
+            return
+        if not self.world.is_first:
+            self._saved_at = self.global_step
             return
         saved = self._store.save(self._train_step.tensors(), self._state(), self._config_text)
         self._saved_at = self.global_step

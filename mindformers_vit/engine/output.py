@@ -4,7 +4,7 @@
 output_dir/
   config_<run_mode>.yaml                          the resolved configuration
   metrics.jsonl, summary/rank_0/                  MetricsWriter
-  log/rank_0/info.log, error.log
+  log/rank_<n>/info.log, error.log                one of each rank
   checkpoint/rank_0/<prefix>_rank_0-<epoch>_<step>/   training checkpoints
   checkpoint_network/rank_0/                      the network alone: final, and best when evaluated
 ```
@@ -31,8 +31,9 @@ def prepare(plan: Plan) -> tuple[Path, str]:
     text = config_text(plan)
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / f"config_{plan.run.run_mode}.yaml").write_text(text, encoding="utf-8")
-        _log_to(directory / "log" / "rank_0")
+        if plan.world.is_first:
+            (directory / f"config_{plan.run.run_mode}.yaml").write_text(text, encoding="utf-8")
+        _log_to(directory / "log" / f"rank_{plan.world.rank}")
     except OSError as error:
         raise ConfigError(f"output_dir: '{directory}': {error.strerror}") from None
     return directory, text

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mindformers_vit import compat
-from mindformers_vit.engine import build, output
+from mindformers_vit.engine import build, output, parallel
 from mindformers_vit.engine.plan import Plan
 from mindformers_vit.engine.weights import (
     check_settings,
@@ -29,10 +29,10 @@ def describe(plan: Plan) -> str:
     weights = check_weights(plan)
     lines = [*plan.warnings, f"run_mode {plan.run.run_mode}: {plan.family.arch}"]
     if data.train is not None and data.length is not None:
-        runner, length = plan.run.runner_config, data.length
+        length = data.length
         lines.append(
             f"{len(data.train)} training images; {length.epochs} epochs x {length.steps_per_epoch} "
-            f"steps of {runner.batch_size} x {length.accumulation} images = {length.total_steps} "
+            f"steps of {length.batch_size} x {length.accumulation} images = {length.total_steps} "
             f"steps; peak learning rate {build.peak_lr(plan):.4g}"
         )
     if data.evaluation is not None:
@@ -61,23 +61,21 @@ def run(
     Returns:
         None after training, a dict of metrics after evaluation, a list after prediction.
     """
+    if plan.world.is_scheduler:
+        _start_device(plan)
+        return None
     mode = plan.run.run_mode
     if mode == "predict" and inputs is None:
         inputs = list(plan.run.predict.data) or None
     data = build.open_data(plan, has_inputs=inputs is not None)
     if data.train is not None:
         plan = with_labels(plan, data.train.classes)
+    device = _start_device(plan)
     directory, config_text = output.prepare(plan)
     for warning in plan.warnings:
         logger.warning(warning)
-    context = plan.run.context
-    device = compat.set_device(
-        context.device_target,
-        device_id=context.device_id,
-        mode=context.mode,
-        memory=context.max_device_memory,
-    )
-    logger.info("%s on %s, output in %s", mode, device, directory)
+    where = f" (rank {plan.world.rank} of {plan.world.size})" if plan.world.size > 1 else ""
+    logger.info("%s on %s%s, output in %s", mode, device, where, directory)
     if plan.run.is_training:
         from mindformers_vit.engine.train import train
 
@@ -93,16 +91,30 @@ def run(
     return _evaluate(plan, data, network, directory)
 
 
+def _start_device(plan: Plan) -> str:
+    """Choose the device and meet the other ranks; the device's name."""
+    context = plan.run.context
+    name = compat.set_device(
+        "CPU" if plan.world.is_scheduler else context.device_target,
+        device_id=parallel.device_id(plan.world, context.device_id),
+        mode=context.mode,
+        memory=context.max_device_memory,
+    )
+    parallel.join(plan.world)
+    return name
+
+
 def _evaluate(plan: Plan, data: build.Data, network: Any, directory: Path) -> dict[str, float]:
     from mindformers_vit.engine.evaluator import evaluate
 
     assert data.evaluation is not None
     _check_labels(plan, data.evaluation.classes)
     with build.eval_loader(plan, data.evaluation) as loader:
-        metrics = evaluate(network, loader, plan.family.task)
+        metrics = evaluate(network, loader, plan.family.task, plan.world)
     record = {"metrics": metrics, "images": len(data.evaluation)}
     record |= {"load_checkpoint": plan.run.load_checkpoint}
-    (directory / "eval_result.json").write_text(json.dumps(record, indent=1) + "\n")
+    if plan.world.is_first:
+        (directory / "eval_result.json").write_text(json.dumps(record, indent=1) + "\n")
     logger.info("%d images evaluated, each once", len(data.evaluation))
     for name, value in metrics.items():
         logger.info("%s = {'%s': %s}", name, name, value)

@@ -14,8 +14,10 @@ from mindformers_vit.engine import build
 from mindformers_vit.engine.callbacks.checkpoint_monitor import CheckpointMonitor
 from mindformers_vit.engine.callbacks.evaluate import EvaluateCallback
 from mindformers_vit.engine.evaluator import evaluate
+from mindformers_vit.engine.gradient_mean import GradientMean, StatisticsMean
 from mindformers_vit.engine.loop import Length, TrainLoop
 from mindformers_vit.engine.loss_scale import LossScale
+from mindformers_vit.engine.parallel import World, check_end, check_start
 from mindformers_vit.engine.plan import Plan
 from mindformers_vit.engine.resume import resume_point, set_aside
 from mindformers_vit.engine.train_step import TrainStep, training_forward
@@ -42,14 +44,15 @@ def train(
     store = _store(plan, directory)
     resume = resume_point(plan, store, config_text) if plan.run.resume_training else None
     network = load_network(plan, None if resume else find_weights(plan), network)
-    if resume is None:
+    if resume is None and plan.world.is_first:
         set_aside(directory)
     step = _train_step(plan, network, data.length)
     evaluation = None
     if data.evaluation is not None:
         loader = build.eval_loader(plan, data.evaluation)
-        evaluation = partial(_evaluate, network, step.ema, loader, plan.family.task)
+        evaluation = partial(_evaluate, network, step.ema, loader, plan)
     save = partial(_save_network, network, step.ema, plan, directory)
+    hooks = [*_evaluation_callback(plan), *plan.callbacks, *callbacks]
     loop = TrainLoop(
         length=data.length,
         loader=build.train_loader(plan, data.train),
@@ -58,14 +61,18 @@ def train(
         output_dir=directory,
         store=store,
         config_text=config_text,
-        callbacks=[*_evaluation_callback(plan), *plan.callbacks, *callbacks],
+        callbacks=[c for c in hooks if plan.world.is_first or c.every_rank],
         evaluator=evaluation,
-        save_network=save,
+        save_network=save if plan.world.is_first else None,
+        world=plan.world,
     )
     if resume is not None:
         loop.restore(*resume)
+    check_start(plan.world, step.tensors(), loop.global_step)
     loop.run()
-    logger.info("network saved in %s", save("network"))
+    check_end(plan.world, step.tensors(), loop.global_step)
+    if plan.world.is_first:
+        logger.info("network saved in %s", save("network"))
 
 
 def learning_rate(plan: Plan, length: Length) -> Callable[[int], float]:
@@ -137,7 +144,21 @@ def _train_step(plan: Plan, network: Any, length: Length) -> TrainStep:
         max_grad_norm=wrapper.max_grad_norm if wrapper.use_clip_grad else None,
         ema=Ema(followed, run.ema.decay) if run.ema is not None else None,
         loss_scale=LossScale(wrapper.scale_sense) if dtype == "float16" else None,
+        reduce=_mean(plan.world, params),
+        average=_statistics_mean(plan.world, network.moving_statistics()),
     )
+
+
+def _mean(world: World, params: Any) -> GradientMean | None:
+    if world.size == 1:
+        return None
+    shapes = [tuple(p.shape) for p in params]
+    return GradientMean(shapes, world.size, joined=compat.device() == "CPU")
+
+
+def _statistics_mean(world: World, statistics: Any) -> StatisticsMean | None:
+    mean = _mean(world, statistics)
+    return StatisticsMean(statistics, mean) if mean is not None and statistics else None
 
 
 def _evaluation_callback(plan: Plan) -> list[Any]:
@@ -148,13 +169,13 @@ def _evaluation_callback(plan: Plan) -> list[Any]:
     return [EvaluateCallback(**settings)]
 
 
-def _evaluate(network: Any, ema: Ema | None, loader: Any, task: str) -> dict[str, float]:
+def _evaluate(network: Any, ema: Ema | None, loader: Any, plan: Plan) -> dict[str, float]:
     """Metrics of the averaged weights where there are any, else of the weights."""
     if ema is None:
-        metrics = evaluate(network, loader, task)
+        metrics = evaluate(network, loader, plan.family.task, plan.world)
     else:
         with ema.swapped_in():
-            metrics = evaluate(network, loader, task)
+            metrics = evaluate(network, loader, plan.family.task, plan.world)
     network.set_train(True)
     return metrics
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field, PrivateAttr
 
@@ -18,6 +18,7 @@ from mindformers_vit.registry import callbacks
 class MetricsWriter(Callback):
     """Writes into the output directory; a resumed run appends."""
 
+    every_rank: ClassVar[bool] = False
     every_steps: int = Field(1, gt=0)
     tensorboard: bool = True
     keep_default_action: Any = None  # MindFormers' SummaryMonitor
