@@ -91,6 +91,8 @@ def _log_to_terminal() -> None:
 
 
 def _run(argv: list[str]) -> int:
+    if argv[:1] == ["plan"]:
+        return _forecast(argv[1:])
     values, dry_run = read_command_line(argv)
     from mindformers_vit.engine.plan import make_plan
 
@@ -101,6 +103,22 @@ def _run(argv: list[str]) -> int:
         print(run.describe(plan))
         return 0
     run.run(plan)
+    return 0
+
+
+def _forecast(argv: list[str]) -> int:
+    """`mindformers-vit plan`: what a run on so many cards will need; nothing is run."""
+    parser = argparse.ArgumentParser(prog="mindformers-vit plan", allow_abbrev=False)
+    parser.add_argument("--servers", type=int, default=1)
+    parser.add_argument("--devices_per_server", type=int, default=8)
+    parser.add_argument("--images", type=int, help="of the training set; default: ImageNet-1K's")
+    parser.add_argument("--samples_per_second", type=float, help="of one card, measured")
+    given, rest = parser.parse_known_args(argv)
+    values, _ = read_command_line(rest)
+    from mindformers_vit.engine.forecast import Cluster, describe
+    from mindformers_vit.engine.plan import make_plan
+
+    print(describe(make_plan(values), Cluster(**vars(given))))
     return 0
 
 
