@@ -61,13 +61,17 @@ class Trainer:
 
     @staticmethod
     def _read(args: Any, name: str | None) -> dict[str, Any]:
-        if isinstance(args, Mapping):
-            return dict(args)
-        if args is not None:
-            return load_yaml(find_config(args))
-        if name is None:
-            raise ConfigError("Trainer: give args (a yaml) or model (a model name)")
-        return load_yaml(recipe_of(name))
+        if args is None:
+            if name is None:
+                raise ConfigError("Trainer: give args (a yaml) or model (a model name)")
+            return load_yaml(recipe_of(name))
+        values = dict(args) if isinstance(args, Mapping) else load_yaml(find_config(args))
+        named = (values.get("trainer") or {}).get("model_name")
+        if name and named:
+            family, canonical = find_model(name)
+            if family.aliases.get(named, named) != canonical:
+                raise ConfigError(f"Trainer: model '{name}' given, but args is of '{named}'")
+        return values
 
     def _set(self, key: str, value: Any) -> None:
         self._values = set_dotted(self._values, key, value)

@@ -77,7 +77,10 @@ def write_weights(
 def _format(path: Path) -> str:
     ending = path.suffix.removeprefix(".")
     if ending not in FORMATS:
-        raise CheckpointError(f"{path}: not a weight file; it must end with .safetensors or .ckpt")
+        raise CheckpointError(
+            f"{path}: not a weight file; it must end with .safetensors or .ckpt "
+            f"(PyTorch's are converted first: docs/weights.md)"
+        )
     return ending
 
 

@@ -94,6 +94,8 @@ class DataLoaderConfig(StrictModel):
     num_parallel_workers: int | None = Field(None, ge=0)
     shuffle: bool = True  # of training; evaluation is in order
     num_samples: Positive | None = None
+    label_map_dir: str | None = None  # new: <label_map_dir>/<class>/<image>.npy for token labels
+    label_map_order: Literal["reference", "straight"] = "reference"  # data/token_labels.map_box
     extensions: Any = dead("every image format that Pillow reads is taken")
     class_indexing: Any = dead("classes are the sorted folder names")
     decode: Any = dead("images are always decoded")
@@ -116,6 +118,7 @@ class DatasetConfig(StrictModel):
     mask_policy: MaskPolicy | None = None
     mixup_op: dict[str, Any] | None = None  # keys of mindformers_vit.data.mixup.Mixup
     label_smoothing: Fraction = 0.0  # new: without mixup_op
+    repeated_augmentation: Positive = 1  # new: copies of an image in a row; training only
     batch_size: Positive | None = None  # evaluation only; training takes runner_config's
     num_parallel_workers: int | None = Field(None, ge=0)  # default: one a core, at most 8
     eval_interval: Positive = 1  # evaluate every so many epochs of training
@@ -179,13 +182,24 @@ class LRSchedule(StrictModel):
 
 
 class OptimizerConfig(StrictModel):
-    """AdamW with bias correction and decoupled weight decay (arXiv:1711.05101)."""
+    """AdamW with bias correction and decoupled weight decay (arXiv:1711.05101), or LARS."""
 
-    type: Literal["adamw", "AdamW", "fp32_adamw", "fused_adamw"] = "adamw"
+    type: Literal["adamw", "AdamW", "fp32_adamw", "fused_adamw", "lars"] = "adamw"
     beta1: float = Field(0.9, ge=0, lt=1)
     beta2: float = Field(0.999, ge=0, lt=1)
     eps: float = Field(1e-8, gt=0)
     weight_decay: float = Field(0.05, ge=0)
+    momentum: float | None = Field(None, ge=0, lt=1)  # new, of lars: 0.9 if not given
+    trust_coefficient: float | None = Field(None, gt=0)  # new, of lars: 0.001 if not given
+
+    @model_validator(mode="after")
+    def _its_own_options(self) -> OptimizerConfig:
+        of_lars = (self.momentum, self.trust_coefficient)
+        if self.type == "lars" and (self.beta1, self.beta2, self.eps) != (0.9, 0.999, 1e-8):
+            raise ValueError("beta1, beta2 and eps are options of AdamW; lars has momentum")
+        if self.type != "lars" and of_lars != (None, None):
+            raise ValueError("momentum and trust_coefficient are options of type lars only")
+        return self
 
 
 class Ema(StrictModel):
@@ -195,8 +209,14 @@ class Ema(StrictModel):
 
 
 class Metric(StrictModel):
-    type: Literal["Accuracy"] = "Accuracy"
+    """What evaluation measures. KNN is new: of a pretrained encoder, see engine/knn.py."""
+
+    type: Literal["Accuracy", "KNN"] = "Accuracy"
     eval_type: Literal["classification"] = "classification"
+    num_neighbors: Positive = 20  # this and the rest: of KNN
+    temperature: float = Field(0.07, gt=0)
+    feature: Literal["mean", "cls_token"] = "mean"
+    train_samples: Positive | None = None  # use only so many of the training images
 
 
 class ProcessorConfig(StrictModel):
@@ -212,6 +232,7 @@ class PredictConfig(StrictModel):
     data: list[str] = []
     batch_size: Positive = 1
     top_k: Positive = 1
+    candidate_labels: list[str] | Literal["imagenet"] | None = None  # the weights' own if None
     mask_ratio: float | None = Field(None, gt=0, lt=1)
 
 

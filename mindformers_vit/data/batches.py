@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from mindformers_vit.data.decode import load_rgb
+from mindformers_vit.data.label_maps import LabelMaps
 from mindformers_vit.data.masking import drop_noise, mask_noise
 from mindformers_vit.data.mixup import Mixup, mix_images, mix_token_box, soft_targets
 from mindformers_vit.data.rng import sample_rng
@@ -35,12 +36,16 @@ class Field:
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample to make: the file, its position in the source, its label (-1: none)."""
+    """One sample to make: the file, its position in the source, its label (-1: none).
+
+    `copy` tells the copies of repeated augmentation within an epoch apart.
+    """
 
     path: str
     index: int
     label: int = -1
     epoch: int = 0
+    copy: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,7 @@ class Recipe:
     noise_length: int = 0
     drop_noise_length: int = 0
     token_grid: tuple[int, int] | None = None
+    label_maps: LabelMaps | None = None
     bad_sample: BadSamplePolicy = refuse
 
     def fields(self) -> list[Field]:
@@ -88,7 +94,8 @@ class Recipe:
         if self.labelled and self.mixup is None and not self.label_smoothing:
             found.append(Field("label", (size,), "int32"))
         if self.labelled and self.num_classes is not None:
-            found.append(Field("target", (size, self.num_classes), "float32"))
+            shape = self.label_maps.shape if self.label_maps else (self.num_classes,)
+            found.append(Field("target", (size, *shape), "float32"))
         if self.noise_length:
             found.append(Field("noise", (size, self.noise_length), "float32"))
         if self.drop_noise_length:
@@ -105,7 +112,7 @@ class Recipe:
             if row and not plan.valid[row] and sample == plan.samples[row - 1]:
                 _repeat_row(out, labels, row)
                 continue
-            made = self._image(sample, out["image"][row])
+            made = self._image(sample, row, out)
             labels[row], out["index"][row] = made.label, made.index
             self._noise(made, row, out)
         if "valid" in out:
@@ -115,32 +122,36 @@ class Recipe:
         if self.labelled:
             self._labels(plan, labels, out)
 
-    def _image(self, sample: Sample, out: NDArray[np.float32]) -> Sample:
+    def _image(self, sample: Sample, row: int, out: Batch) -> Sample:
         """Write the pixels of the sample, or of what the policy puts in its place."""
         while True:
             try:
-                self._pixels(sample, out)
+                self._pixels(sample, row, out)
                 return sample
             except DataError as error:
                 sample = self.bad_sample(sample, error)
 
-    def _pixels(self, sample: Sample, out: NDArray[np.float32]) -> None:
+    def _pixels(self, sample: Sample, row: int, out: Batch) -> None:
+        """The image, and with it the targets that its label map gives."""
         image: Image = load_rgb(sample.path)
-        rng = sample_rng(self.seed, sample.epoch, sample.index, "augment")
+        view = self.label_maps.view_of(sample.path) if self.label_maps else None
+        rng = sample_rng(self.seed, sample.epoch, sample.index, "augment", sample.copy)
         try:
-            self.transforms.into(image, rng, out)
+            self.transforms.into(image, rng, out["image"][row], view)
         except Exception as error:
             size = f"{image.width}x{image.height}"
             raise DataError(
                 f"{sample.path}: transforms failed on this {size} image: {error}"
             ) from error
+        if self.label_maps and view is not None:
+            out["target"][row] = self.label_maps.targets(view, sample.label)
 
     def _noise(self, sample: Sample, row: int, out: Batch) -> None:
         where = (self.seed, sample.epoch, sample.index)
         if self.noise_length:
-            out["noise"][row] = mask_noise(*where, self.noise_length)
+            out["noise"][row] = mask_noise(*where, self.noise_length, sample.copy)
         if self.drop_noise_length:
-            out["drop_noise"][row] = drop_noise(*where, self.drop_noise_length)
+            out["drop_noise"][row] = drop_noise(*where, self.drop_noise_length, sample.copy)
 
     def _labels(self, plan: BatchPlan, labels: NDArray[np.int32], out: Batch) -> None:
         """`label`, `target`, and mixup, which changes the images too."""
@@ -151,7 +162,7 @@ class Recipe:
             mix = self.mixup.draw(self.seed, plan.epoch, plan.step, *self.image_shape[1:])
             mix_images(out["image"], mix)
             lam, smoothing = mix.lam, self.mixup.label_smoothing
-        if self.num_classes is not None:
+        if self.num_classes is not None and self.label_maps is None:
             out["target"][:] = soft_targets(labels, self.num_classes, smoothing, lam)
 
 

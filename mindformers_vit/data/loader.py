@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 
+import numpy as np
+
 from mindformers_vit.data.batches import (
     BadSamplePolicy,
     Batch,
@@ -18,11 +20,12 @@ from mindformers_vit.data.batches import (
     Sample,
     refuse,
 )
+from mindformers_vit.data.label_maps import LabelMaps
 from mindformers_vit.data.mixup import Mixup
 from mindformers_vit.data.pool import WorkerPool
 from mindformers_vit.data.ring import Ring
 from mindformers_vit.data.rng import epoch_order
-from mindformers_vit.data.sampling import batch_positions, num_batches
+from mindformers_vit.data.sampling import batch_positions, num_batches, repeated
 from mindformers_vit.data.sources import ImageSource
 from mindformers_vit.data.transforms import Compose
 from mindformers_vit.errors import ConfigError, DataError
@@ -44,7 +47,9 @@ class Loader:
         noise_length: patches of an image, for MAE; 0 is none.
         drop_noise_length: residual branches of the network; 0 is none.
         token_grid: rows and columns of patches, for MixToken's box; None is none.
+        label_maps: targets of every token instead of the image's; not with mixup.
         with_labels: None takes the labels if the source has any.
+        repeated_augmentation: copies of a sample in a row, each augmented on its own.
         bad_sample: what to do with a sample that cannot be made; the default raises.
 
     Raises:
@@ -70,7 +75,9 @@ class Loader:
         noise_length: int = 0,
         drop_noise_length: int = 0,
         token_grid: tuple[int, int] | None = None,
+        label_maps: LabelMaps | None = None,
         with_labels: bool | None = None,
+        repeated_augmentation: int = 1,
         bad_sample: BadSamplePolicy = refuse,
     ) -> None:
         labelled = source.labels is not None if with_labels is None else with_labels
@@ -80,11 +87,14 @@ class Loader:
         problems += _label_problems(
             source, labelled, batch_size, mixup, num_classes, label_smoothing
         )
+        if label_maps is not None and (not labelled or num_classes is None or mixup is not None):
+            problems.append("label_maps need labels and num_classes, and go without mixup_op")
         if problems:
             raise ConfigError(problems)
         self._source = source
         self._seed, self._shuffle, self._drop_last = seed, shuffle, drop_last
         self._rank, self._world_size, self._num_workers = rank, world_size, num_workers
+        self._copies = repeated_augmentation
         self._recipe = Recipe(
             transforms=transforms,
             image_shape=transforms.output_shape(),
@@ -98,6 +108,7 @@ class Loader:
             noise_length=noise_length,
             drop_noise_length=drop_noise_length,
             token_grid=token_grid,
+            label_maps=label_maps,
             bad_sample=bad_sample,
         )
         self._length = num_batches(len(source), batch_size * world_size, drop_last=drop_last)
@@ -146,13 +157,15 @@ class Loader:
 
     def _plans(self, epoch: int, start_batch: int) -> Iterator[BatchPlan]:
         order = epoch_order(self._seed, epoch, len(self._source), shuffle=self._shuffle)
+        order, copies = repeated(order, self._copies)
+        places = np.arange(len(order))
         size, rank, world_size = self._recipe.batch_size, self._rank, self._world_size
         paths, labels = self._source.paths, self._source.labels
         for step in range(start_batch, self._length):
-            positions, valid = batch_positions(order, step, size, rank, world_size)
+            taken, valid = batch_positions(places, step, size, rank, world_size)
             samples = tuple(
-                Sample(paths[i], i, -1 if labels is None else int(labels[i]), epoch)
-                for i in positions.tolist()
+                Sample(paths[i], i, -1 if labels is None else int(labels[i]), epoch, copy)
+                for i, copy in zip(order[taken].tolist(), copies[taken].tolist(), strict=True)
             )
             yield BatchPlan(epoch, step, samples, tuple(valid.tolist()))
 

@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import mindspore as ms
 import numpy as np
 
 from mindformers_vit.data.loader import Loader
+from mindformers_vit.engine import build
+from mindformers_vit.engine.knn_evaluation import KnnEvaluation
 from mindformers_vit.engine.parallel import ONE, World, gather
+from mindformers_vit.engine.plan import Plan
 from mindformers_vit.metrics import Accuracy
 from mindformers_vit.models.layers.patch_embed import patchify_numpy
+
+
+def measurement(network: Any, plan: Plan, data: build.Data) -> Callable[[], dict[str, float]]:
+    """What an evaluation by this plan does; to be called as often as it is due."""
+    if plan.run.metric.type == "KNN":
+        return KnnEvaluation(network, plan, data)
+    assert data.evaluation is not None
+    loader = build.eval_loader(plan, data.evaluation)
+
+    def measure() -> dict[str, float]:
+        with loader:
+            return evaluate(network, loader, plan.family.task, plan.world)
+
+    return measure
 
 
 def evaluate(network: Any, loader: Loader, task: str, world: World = ONE) -> dict[str, float]:

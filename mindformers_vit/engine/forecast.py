@@ -79,11 +79,12 @@ def memory_of(plan: Plan, *, recompute: bool = False, shards: int = 1) -> Memory
     everything = sum(math.prod(s.shape) for s in specs.values())
     trained = sum(math.prod(s.shape) for s in specs.values() if s.trainable)
     copies = 2 if plan.run.runner_config.gradient_accumulation_steps > 1 else 1
+    moments = 1 if plan.run.optimizer.type == "lars" else 2
     per_image = sum(_kept_by(b, recompute) for b in blocks_of(plan)) + _kept_of_pixels(plan)
     return Memory(
         weights=_FLOAT * everything,
         gradients=_FLOAT * trained * copies,
-        moments=math.ceil(2 * _FLOAT * trained / shards),
+        moments=math.ceil(moments * _FLOAT * trained / shards),
         average=_FLOAT * trained if plan.run.ema is not None else 0,
         activations=round(_FLOAT * plan.run.runner_config.batch_size * per_image),
     )

@@ -17,6 +17,7 @@ from mindformers_vit.data.mixup import Mixup
 from mindformers_vit.data.transforms import Compose, build_transforms
 from mindformers_vit.engine import parallel
 from mindformers_vit.engine.mindformers_yaml import RENAMED_TYPES, is_mindformers, warnings_of
+from mindformers_vit.engine.recipe_checks import recipe_problems
 from mindformers_vit.errors import ConfigError
 from mindformers_vit.models.sources import make_config, make_processor
 from mindformers_vit.registry import ModelFamily, callbacks, find_arch
@@ -188,6 +189,7 @@ def _contradictions(run: RunConfig, parts: Mapping[str, Any]) -> list[str]:
             "train_dataset.label_smoothing: mixup_op has a label_smoothing of its own; give one"
         )
     found += _warmup(run)
+    found += recipe_problems(run, network)
     return found
 
 

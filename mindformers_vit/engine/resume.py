@@ -19,6 +19,7 @@ _MAY_CHANGE = (  # when resuming: these do not touch an update
     "run_mode", "output_dir", "load_checkpoint", "resume_training", "do_eval", "callbacks",
     "eval_dataset", "predict", "processor", "metric", "context.device", "context.max_device_memory",
     "runner_config.max_steps", "train_dataset.data_loader.dataset_dir",
+    "train_dataset.data_loader.label_map_dir",
     "train_dataset.data_loader.num_parallel_workers", "train_dataset.num_parallel_workers",
     "model.model_config.checkpoint_name_or_path",
     "use_parallel", "runner_config.batch_size",  # the loop compares the global batch

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mindformers_vit import compat
+from mindformers_vit.data.imagenet import are_imagenet_folders
 from mindformers_vit.engine import build, output, parallel
 from mindformers_vit.engine.plan import Plan
 from mindformers_vit.engine.weights import (
@@ -105,12 +106,11 @@ def _start_device(plan: Plan) -> str:
 
 
 def _evaluate(plan: Plan, data: build.Data, network: Any, directory: Path) -> dict[str, float]:
-    from mindformers_vit.engine.evaluator import evaluate
+    from mindformers_vit.engine.evaluator import measurement
 
     assert data.evaluation is not None
     _check_labels(plan, data.evaluation.classes)
-    with build.eval_loader(plan, data.evaluation) as loader:
-        metrics = evaluate(network, loader, plan.family.task, plan.world)
+    metrics = measurement(network, plan, data)()
     record = {"metrics": metrics, "images": len(data.evaluation)}
     record |= {"load_checkpoint": plan.run.load_checkpoint}
     if plan.world.is_first:
@@ -122,9 +122,14 @@ def _evaluate(plan: Plan, data: build.Data, network: Any, directory: Path) -> di
 
 
 def _check_labels(plan: Plan, classes: tuple[str, ...] | None) -> None:
-    """The folders must be the classes that the weights were trained on, in the same order."""
+    """The folders must be the classes that the weights were trained on, in the same order.
+
+    ImageNet's folders are WordNet ids where the labels of published weights are words.
+    """
     labels = plan.network.id2label if plan.labelled else None
     if labels is None or classes is None or list(labels.values()) == list(classes):
+        return
+    if are_imagenet_folders(classes) and not set(labels.values()) & set(classes):
         return
     pairs = [(i, labels[i], name) for i, name in enumerate(classes) if labels.get(i) != name]
     index, known, given = pairs[0]
@@ -153,5 +158,5 @@ def _predict(plan: Plan, inputs: Any, network: Any, processor: Any, directory: P
 def _task_options(plan: Plan) -> dict[str, Any]:
     settings = plan.run.predict
     if plan.labelled:
-        return {"top_k": settings.top_k}
+        return {"top_k": settings.top_k, "candidate_labels": settings.candidate_labels}
     return {"seed": plan.run.seed}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from mindformers_vit.checkpoint.store import CheckpointStore
 from mindformers_vit.engine import build
 from mindformers_vit.engine.callbacks.checkpoint_monitor import CheckpointMonitor
 from mindformers_vit.engine.callbacks.evaluate import EvaluateCallback
-from mindformers_vit.engine.evaluator import evaluate
+from mindformers_vit.engine.evaluator import measurement
 from mindformers_vit.engine.gradient_mean import GradientMean, StatisticsMean
 from mindformers_vit.engine.loop import Length, TrainLoop
 from mindformers_vit.engine.loss_scale import LossScale
@@ -23,7 +24,7 @@ from mindformers_vit.engine.resume import resume_point, set_aside
 from mindformers_vit.engine.train_step import TrainStep, training_forward
 from mindformers_vit.engine.weights import find_weights, load_network
 from mindformers_vit.optim import schedules
-from mindformers_vit.optim.adamw import AdamW
+from mindformers_vit.optim.choose import make_optimizer
 from mindformers_vit.optim.ema import Ema
 from mindformers_vit.optim.groups import parameter_rules
 
@@ -49,8 +50,7 @@ def train(
     step = _train_step(plan, network, data.length)
     evaluation = None
     if data.evaluation is not None:
-        loader = build.eval_loader(plan, data.evaluation)
-        evaluation = partial(_evaluate, network, step.ema, loader, plan)
+        evaluation = partial(_evaluate, network, step.ema, measurement(network, plan, data))
     save = partial(_save_network, network, step.ema, plan, directory)
     hooks = [*_evaluation_callback(plan), *plan.callbacks, *callbacks]
     loop = TrainLoop(
@@ -133,13 +133,12 @@ def _train_step(plan: Plan, network: Any, length: Length) -> TrainStep:
         layer_id=network.layer_id,
         num_layers=plan.network.num_hidden_layers,
     )
-    betas = (run.optimizer.beta1, run.optimizer.beta2)
     wrapper = run.runner_wrapper
     dtype = compat.resolve_dtype(plan.network.compute_dtype, compat.device())
     followed = [*params, *network.moving_statistics()]
     return TrainStep(
         forward,
-        AdamW(params, rules, betas=betas, eps=run.optimizer.eps),
+        make_optimizer(run.optimizer, params, rules),
         accumulation=length.accumulation,
         max_grad_norm=wrapper.max_grad_norm if wrapper.use_clip_grad else None,
         ema=Ema(followed, run.ema.decay) if run.ema is not None else None,
@@ -169,13 +168,12 @@ def _evaluation_callback(plan: Plan) -> list[Any]:
     return [EvaluateCallback(**settings)]
 
 
-def _evaluate(network: Any, ema: Ema | None, loader: Any, plan: Plan) -> dict[str, float]:
+def _evaluate(
+    network: Any, ema: Ema | None, measure: Callable[[], dict[str, float]]
+) -> dict[str, float]:
     """Metrics of the averaged weights where there are any, else of the weights."""
-    if ema is None:
-        metrics = evaluate(network, loader, plan.family.task, plan.world)
-    else:
-        with ema.swapped_in():
-            metrics = evaluate(network, loader, plan.family.task, plan.world)
+    with ema.swapped_in() if ema is not None else nullcontext():
+        metrics = measure()
     network.set_train(True)
     return metrics
 

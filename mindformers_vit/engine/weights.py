@@ -18,6 +18,7 @@ from mindformers_vit.checkpoint.weights import FORMATS, read_weights
 from mindformers_vit.config.loader import load_yaml, parse_yaml
 from mindformers_vit.engine.plan import Plan
 from mindformers_vit.errors import CheckpointError, ConfigError
+from mindformers_vit.models.mindformers_names import conversion_hint
 from mindformers_vit.models.sources import find_source, looks_like_path, weight_file
 
 logger = logging.getLogger(__name__)
@@ -60,8 +61,11 @@ def read(given: str) -> Weights:
     if path.is_file():
         if path.parent.joinpath(FILE_NAME).is_file():  # the tensors of a training checkpoint
             return _read_training(path.parent)
-        beside = path.with_suffix(".yaml")
-        return Weights(_network_of(read_weights(path)), str(path), _settings(beside))
+        tensors = read_weights(path)
+        hint = conversion_hint(path, tensors)
+        if hint is not None:
+            raise CheckpointError(f"load_checkpoint: {hint}")
+        return Weights(_network_of(tensors), str(path), _settings(path.with_suffix(".yaml")))
     if path.is_dir():
         return _read_directory(path)
     if looks_like_path(given):
@@ -86,7 +90,8 @@ def _read_directory(path: Path) -> Weights:
     if newest is None:
         raise CheckpointError(
             f"load_checkpoint: '{path}' holds neither a saved network (a .yaml beside a "
-            f".{' or .'.join(FORMATS)}) nor a valid training checkpoint"
+            f".{' or .'.join(FORMATS)}) nor a valid training checkpoint (a Hugging Face folder is "
+            f"converted first: docs/weights.md)"
         )
     logger.info("newest valid training checkpoint: %s", newest)
     return _read_training(newest)

@@ -201,3 +201,12 @@ def test_the_checkpoint_of_another_network_is_refused(run, configs, run_flags, t
     said = capsys.readouterr().err
     assert "model.model_config.num_hidden_layers: 2 there, 1 here" in said
     assert "Traceback" not in said
+
+
+def test_repeated_augmentation_resumes_in_the_middle_of_an_epoch(run, unbroken, tmp_path):
+    repeated = "--train_dataset.repeated_augmentation=3"
+    assert run("vit", "whole", repeated) == 0
+    assert run("vit", "broken", repeated, stop_at(2)) == 0
+    assert run("vit", "broken", repeated, *RESUME) == 0
+    assert_same(tmp_path / "whole", tmp_path / "broken")
+    assert digest(trained(tmp_path / "whole")[0]) != digest(trained(unbroken["vit"])[0])
