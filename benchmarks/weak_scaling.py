@@ -5,6 +5,7 @@
 Twice the images by twice the cores: the efficiency is images/s of two ranks over twice the images/s
 of one process. The two sides take turns and never run at the same time; the ratio is taken round
 by round. The share of communication is that of the gradients' reduction alone, timed in the ranks.
+CPU time leaves out the waiting, and is what other work on the machine disturbs least.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 NETWORK = {
@@ -80,12 +81,13 @@ def serve(batch_size: int) -> None:
         print(json.dumps([_timed(step, int(line)), _timed(reduce, int(line))]), flush=True)
 
 
-def _timed(function: Any, times: int) -> list[float]:
+def _timed(function: Any, times: int) -> list[tuple[float, float]]:
+    """Seconds and CPU seconds of each call."""
     found = []
     for _ in range(times):
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         function()
-        found.append(time.perf_counter() - start)
+        found.append((time.perf_counter() - start, time.process_time() - cpu))
     return found
 
 
@@ -101,6 +103,15 @@ def start(batch_size: int, environment: Any, core: int) -> subprocess.Popen[str]
     return process
 
 
+class Measured(NamedTuple):
+    """Seconds of a step, and of the reduction alone."""
+
+    step: float
+    step_cpu: float
+    reduction: float
+    reduction_cpu: float
+
+
 def answer(process: subprocess.Popen[str]) -> Any:
     assert process.stdout
     while line := process.stdout.readline():
@@ -109,14 +120,18 @@ def answer(process: subprocess.Popen[str]) -> Any:
     raise SystemExit("a child process died; see above")
 
 
-def ask(processes: list[subprocess.Popen[str]], steps: int) -> tuple[float, float]:
-    """Median seconds of a step and of a reduction, of the slowest process."""
+def ask(processes: list[subprocess.Popen[str]], steps: int) -> Measured:
+    """Medians of the slowest process."""
     for process in processes:
         assert process.stdin
         process.stdin.write(f"{steps}\n")
         process.stdin.flush()
-    found = [[statistics.median(times) for times in answer(process)] for process in processes]
-    return max(f[0] for f in found), max(f[1] for f in found)
+    found = []
+    for process in processes:
+        taken, reductions = answer(process)
+        columns = [*zip(*taken, strict=True), *zip(*reductions, strict=True)]
+        found.append([statistics.median(column) for column in columns])
+    return Measured(*(max(column) for column in zip(*found, strict=True)))
 
 
 def ranks_of_two() -> list[Any]:
@@ -138,25 +153,27 @@ def compare(batch_size: int, rounds: int, steps: int) -> None:
     two = [start(batch_size, r.environment, core) for r, core in zip(both, cores, strict=False)]
     for process in (one, *two):
         answer(process)
-    alone, paired, shares = [], [], []
+    alone, paired = [], []
     for _ in range(rounds):
-        alone.append(ask([one], steps)[0])
-        seconds, reduction = ask(two, steps)
-        paired.append(seconds)
-        shares.append(reduction / seconds)
+        alone.append(ask([one], steps))
+        paired.append(ask(two, steps))
     for process in (one, *two):
         process.communicate()
     introducer.wait(timeout=60)
-    efficiencies = [a / p for a, p in zip(alone, paired, strict=True)]
-    print(f"batch {batch_size} a process; {rounds} rounds of {steps} steps, medians")
-    print(f"one process, one core : {batch_size / statistics.median(alone):6.2f} images/s")
-    print(f"two ranks, a core each: {2 * batch_size / statistics.median(paired):6.2f} images/s")
-    print(f"efficiency {statistics.median(efficiencies):.2f} ({_spread(efficiencies)})")
-    print(f"communication {statistics.median(shares):.3f} of a step ({_spread(shares, 3)})")
+    pairs = list(zip(alone, paired, strict=True))
+    print(f"batch {batch_size} a process; {rounds} rounds of {steps} steps, medians (spread)")
+    one_speed = [batch_size / a.step for a in alone]
+    two_speed = [2 * batch_size / p.step for p in paired]
+    print(f"one process, one core : {_middle(one_speed)} images/s")
+    print(f"two ranks, a core each: {_middle(two_speed)} images/s")
+    print(f"efficiency: {_middle([a.step / p.step for a, p in pairs])}")
+    print(f"... by CPU time: {_middle([a.step_cpu / p.step_cpu for a, p in pairs])}")
+    print(f"communication: {_middle([p.reduction / p.step for p in paired])} of a step")
+    print(f"... by CPU time: {_middle([p.reduction_cpu / p.step_cpu for p in paired])}")
 
 
-def _spread(values: list[float], digits: int = 2) -> str:
-    return f"{min(values):.{digits}f}-{max(values):.{digits}f}"
+def _middle(values: list[float]) -> str:
+    return f"{statistics.median(values):.3f} ({min(values):.3f}-{max(values):.3f})"
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from mindformers_vit.engine.plan import Plan
 from mindformers_vit.engine.resume import resume_point, set_aside
 from mindformers_vit.engine.train_step import TrainStep, training_forward
 from mindformers_vit.engine.weights import find_weights, load_network
+from mindformers_vit.errors import ConfigError
 from mindformers_vit.optim import schedules
 from mindformers_vit.optim.choose import make_optimizer
 from mindformers_vit.optim.ema import Ema
@@ -123,6 +124,8 @@ def _store(plan: Plan, directory: Path) -> CheckpointStore:
 
 def _train_step(plan: Plan, network: Any, length: Length) -> TrainStep:
     run = plan.run
+    if run.recompute_config.recompute:
+        _recompute(network)
     forward = training_forward(network, drop_path=build.drop_noise_length(plan) > 0)
     params = network.trainable_params()
     rules = parameter_rules(
@@ -146,6 +149,15 @@ def _train_step(plan: Plan, network: Any, length: Length) -> TrainStep:
         reduce=_mean(plan.world, params),
         average=_statistics_mean(plan.world, network.moving_statistics()),
     )
+
+
+def _recompute(network: Any) -> None:
+    """Keep of each block its input only, where the device's compiler can."""
+    blocks = [*getattr(network, "blocks", ()), *getattr(network, "decoder_blocks", ())]
+    if not blocks:
+        raise ConfigError("recompute_config.recompute: True given, but the network has no blocks")
+    for block in blocks:
+        block.recompute()
 
 
 def _mean(world: World, params: Any) -> GradientMean | None:
