@@ -73,7 +73,8 @@ def test_the_scripts_of_the_readme_exist():
 
 
 @pytest.mark.parametrize("page", ["README.md", "README_CN.md", *["docs/" + n for n in (
-    "architecture.md", "moving_over.md", "quickstart.md", "scaling.md", "weights.md"
+    "architecture.md", "deploy.md", "moving_over.md", "quickstart.md", "reliability.md",
+    "scaling.md", "weights.md",
 )]])  # fmt: skip
 def test_links_lead_somewhere(page):
     for link in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text(encoding="utf-8")):

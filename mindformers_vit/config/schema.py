@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from mindformers_vit.config.strict import StrictModel
 
-RUN_MODES = ("train", "finetune", "eval", "predict")
+RUN_MODES = ("train", "finetune", "eval", "predict", "export")
 TASKS = ("masked_image_modeling", "image_classification")
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -49,6 +49,7 @@ class RunnerConfig(StrictModel):
     batch_size: Positive = 32  # images of one forward pass on one device
     gradient_accumulation_steps: Positive = 1
     max_steps: Positive | None = None  # new: stop early; schedules stay those of all epochs
+    max_skipped_steps: Positive = 10  # new: stop after so many steps in a row that are not finite
     num_classes: Positive | None = None  # must equal the number of labels of the head
     image_size: int | list[int] | None = None  # must equal the network's
     sink_mode: Any = dead("each step is one compiled call, data sinking is not used")
@@ -121,6 +122,8 @@ class DatasetConfig(StrictModel):
     repeated_augmentation: Positive = 1  # new: copies of an image in a row; training only
     batch_size: Positive | None = None  # evaluation only; training takes runner_config's
     num_parallel_workers: int | None = Field(None, ge=0)  # default: one a core, at most 8
+    # new: images that cannot be read, before the run stops; below 1 a fraction of the data set
+    max_bad_samples: float = Field(0.01, ge=0)
     eval_interval: Positive = 1  # evaluate every so many epochs of training
     eval_offset: int = Field(0, ge=0)  # ... from this epoch on
     seed: Any = dead("the seed of the run is used")
@@ -246,14 +249,30 @@ class PredictConfig(StrictModel):
     mask_ratio: float | None = Field(None, gt=0, lt=1)
 
 
+class ExportConfig(StrictModel):
+    """New: the file that run_mode export writes into `output_dir/export`."""
+
+    export_format: Literal["onnx", "mindir", "air"] = "onnx"
+    batch_size: Positive | Literal["dynamic"] = 1  # images of a run of the file
+    opset: int = Field(11, ge=11, le=20)  # of onnx; what ATC reads by default is 11
+    precision: Literal["float32", "float16"] = "float32"  # of the weights and products in onnx
+    pixels: Literal["normalised", "uint8"] = "normalised"  # uint8: normalised in the graph
+    pad_tokens_to: Positive | None = None  # tokens in the blocks: 208 for 197 on a 310P
+
+    @property
+    def open_batch(self) -> bool:
+        return self.batch_size == "dynamic"
+
+
 class RunConfig(StrictModel):
     """A whole run."""
 
     seed: int = Field(0, ge=0, lt=2**63)
-    run_mode: Literal["train", "finetune", "eval", "predict"] = "train"
+    run_mode: Literal["train", "finetune", "eval", "predict", "export"] = "train"
     output_dir: str = "./output"
     load_checkpoint: str = ""
-    resume_training: bool = False
+    resume_training: Literal["auto"] | bool = "auto"  # True: there must be something to resume
+    force_resume: bool = False  # new: go on although settings have changed
     do_eval: bool = False
     use_parallel: bool = False
     context: Context = Context()
@@ -265,6 +284,7 @@ class RunConfig(StrictModel):
     eval_dataset: DatasetConfig | None = None
     eval_dataset_task: DatasetTask | None = None
     predict: PredictConfig = PredictConfig()
+    export: ExportConfig = ExportConfig()
     model: ModelSection
     lr_schedule: LRSchedule = LRSchedule()
     layer_scale: bool = False  # MindFormers' name for layer-wise lr decay

@@ -6,7 +6,6 @@ arrays of the batch dict (docs/architecture.md) in place.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,14 +57,12 @@ class BatchPlan:
     valid: tuple[bool, ...]
 
 
-BadSamplePolicy = Callable[[Sample, DataError], Sample]
-"""Called with a sample that cannot be made: raises, or returns the sample to make instead.
-It is pickled to the workers, and must depend on its arguments only."""
+class BadSample(DataError):
+    """The sample in this row of the batch cannot be made."""
 
-
-def refuse(sample: Sample, error: DataError) -> Sample:
-    """The default policy: a bad sample ends the run, named."""
-    raise error
+    def __init__(self, reason: str, row: int) -> None:
+        super().__init__(reason)
+        self.row = row
 
 
 @dataclass(frozen=True)
@@ -85,7 +82,6 @@ class Recipe:
     drop_noise_length: int = 0
     token_grid: tuple[int, int] | None = None
     label_maps: LabelMaps | None = None
-    bad_sample: BadSamplePolicy = refuse
 
     def fields(self) -> list[Field]:
         """The arrays of a batch."""
@@ -106,30 +102,24 @@ class Recipe:
         return [*found, Field("valid", (size,), "bool")] if self.padded else found
 
     def fill(self, plan: BatchPlan, out: Batch) -> None:
-        """Make the batch; DataError naming the file of a sample that cannot be made."""
+        """Make the batch; BadSample naming the file of a sample that cannot be made."""
         labels = np.empty(self.batch_size, np.int32)
         for row, sample in enumerate(plan.samples):
             if row and not plan.valid[row] and sample == plan.samples[row - 1]:
                 _repeat_row(out, labels, row)
                 continue
-            made = self._image(sample, row, out)
-            labels[row], out["index"][row] = made.label, made.index
-            self._noise(made, row, out)
+            try:
+                self._pixels(sample, row, out)
+            except DataError as error:
+                raise BadSample(str(error), row) from error
+            labels[row], out["index"][row] = sample.label, sample.index
+            self._noise(sample, row, out)
         if "valid" in out:
             out["valid"][:] = plan.valid
         if self.token_grid:
             out["mix_box"][:] = mix_token_box(self.seed, plan.epoch, plan.step, self.token_grid)
         if self.labelled:
             self._labels(plan, labels, out)
-
-    def _image(self, sample: Sample, row: int, out: Batch) -> Sample:
-        """Write the pixels of the sample, or of what the policy puts in its place."""
-        while True:
-            try:
-                self._pixels(sample, row, out)
-                return sample
-            except DataError as error:
-                sample = self.bad_sample(sample, error)
 
     def _pixels(self, sample: Sample, row: int, out: Batch) -> None:
         """The image, and with it the targets that its label map gives."""

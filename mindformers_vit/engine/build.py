@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mindformers_vit.compat import missing_device
 from mindformers_vit.config.schema import DatasetConfig
+from mindformers_vit.data.bad_samples import BadSamples
 from mindformers_vit.data.label_maps import LabelMaps
 from mindformers_vit.data.loader import Loader
 from mindformers_vit.data.sources import ImageSource, open_source
@@ -207,6 +208,13 @@ def workers_of(dataset: DatasetConfig) -> int:
     return min(dataset.workers if dataset.workers is not None else 8, cores)
 
 
+def bad_samples(plan: Plan, name: str, source: ImageSource) -> BadSamples:
+    """The list of the bad images of "train" or "eval", in the output directory."""
+    dataset: DatasetConfig = getattr(plan.run, f"{name}_dataset")
+    directory = Path(plan.run.output_dir).expanduser()
+    return BadSamples(f"{name}_dataset", len(source), dataset.max_bad_samples, directory)
+
+
 def train_loader(plan: Plan, source: ImageSource) -> Loader:
     """Batches for the train step."""
     dataset = plan.run.train_dataset
@@ -231,6 +239,7 @@ def train_loader(plan: Plan, source: ImageSource) -> Loader:
         label_maps=label_maps(plan),
         with_labels=plan.labelled,
         repeated_augmentation=dataset.repeated_augmentation,
+        bad_samples=bad_samples(plan, "train", source),
     )
 
 
@@ -240,7 +249,13 @@ def drop_noise_length(plan: Plan) -> int:
     return 2 * plan.network.num_hidden_layers if rate > 0 else 0
 
 
-def eval_loader(plan: Plan, source: ImageSource, *, labelled: bool | None = None) -> Loader:
+def eval_loader(
+    plan: Plan,
+    source: ImageSource,
+    bad: BadSamples | None = None,
+    *,
+    labelled: bool | None = None,
+) -> Loader:
     """Batches for evaluation: in order, every image once, the last batch padded.
 
     `labelled` is the task's unless given: labels, or else the noise of a masked autoencoder.
@@ -260,4 +275,5 @@ def eval_loader(plan: Plan, source: ImageSource, *, labelled: bool | None = None
         world_size=plan.world.size,
         noise_length=0 if labelled else plan.network.num_patches,
         with_labels=labelled,
+        bad_samples=bad or bad_samples(plan, "eval", source),
     )

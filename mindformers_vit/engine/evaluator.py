@@ -9,6 +9,7 @@ from typing import Any
 import mindspore as ms
 import numpy as np
 
+from mindformers_vit.data.bad_samples import BadSamples
 from mindformers_vit.data.loader import Loader
 from mindformers_vit.engine import build
 from mindformers_vit.engine.knn_evaluation import KnnEvaluation
@@ -18,12 +19,17 @@ from mindformers_vit.metrics import Accuracy
 from mindformers_vit.models.layers.patch_embed import patchify_numpy
 
 
-def measurement(network: Any, plan: Plan, data: build.Data) -> Callable[[], dict[str, float]]:
-    """What an evaluation by this plan does; to be called as often as it is due."""
+def measurement(
+    network: Any, plan: Plan, data: build.Data, bad: BadSamples | None = None
+) -> Callable[[], dict[str, float]]:
+    """What an evaluation by this plan does; to be called as often as it is due.
+
+    `bad` is told of images that cannot be read, which do not count.
+    """
     if plan.run.metric.type == "KNN":
-        return KnnEvaluation(network, plan, data)
+        return KnnEvaluation(network, plan, data, bad)
     assert data.evaluation is not None
-    loader = build.eval_loader(plan, data.evaluation)
+    loader = build.eval_loader(plan, data.evaluation, bad)
 
     def measure() -> dict[str, float]:
         with loader:

@@ -10,6 +10,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn, ops
 
+from mindformers_vit.data.bad_samples import BadSamples
 from mindformers_vit.data.loader import Loader
 from mindformers_vit.engine import build
 from mindformers_vit.engine.knn import knn_votes
@@ -48,13 +49,15 @@ class KnnEvaluation:
     preprocessing of evaluation; batches of both are of one shape.
     """
 
-    def __init__(self, network: Any, plan: Plan, data: build.Data) -> None:
+    def __init__(
+        self, network: Any, plan: Plan, data: build.Data, bad: BadSamples | None = None
+    ) -> None:
         assert data.neighbors is not None
         assert data.evaluation is not None
         self.network, self.settings, self.world = network, plan.run.metric, plan.world
         self.features = Features(network, self.settings.feature)
         self.bank = build.eval_loader(plan, data.neighbors, labelled=True)
-        self.queries = build.eval_loader(plan, data.evaluation, labelled=True)
+        self.queries = build.eval_loader(plan, data.evaluation, bad, labelled=True)
 
     def __call__(self) -> dict[str, float]:
         began = time.perf_counter()

@@ -41,13 +41,16 @@ class World:
         """Whether this rank writes what all share."""
         return self.rank == 0
 
-    def agree(self, result: Mapping[str, Any], stop: bool) -> tuple[dict[str, Any], bool]:
-        """The result of a step over all ranks, and whether any of them wants to stop."""
+    def agree(
+        self, result: Mapping[str, Any], stop: bool, signal: int | None = None
+    ) -> tuple[dict[str, Any], bool, int | None]:
+        """The result of a step over all ranks, whether any wants to stop, a signal to any."""
         if self.size == 1:
-            return dict(result), stop
-        told = np.array(gather(self, np.array([result["loss"], stop], np.float64)))  # (ranks, 2)
+            return dict(result), stop, signal
+        own = np.array([result["loss"], stop, signal or 0], np.float64)
+        told = np.array(gather(self, own))  # (ranks, 3)
         whole = {"loss": float(told[:, 0].mean()), "images": result["images"] * self.size}
-        return {**result, **whole}, bool(told[:, 1].any())
+        return {**result, **whole}, bool(told[:, 1].any()), int(told[:, 2].max()) or None
 
 
 ONE = World()

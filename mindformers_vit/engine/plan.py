@@ -121,6 +121,8 @@ def _network(section: Any, family: ModelFamily | None, values: Mapping[str, Any]
     if values.get("run_mode") == "predict" and ratio is not None:
         settings = {**settings, "mask_ratio": ratio}
     asked = _inside(values, "context", "compute_dtype")
+    if asked in (None, "auto") and values.get("run_mode") == "export":
+        asked = "float32"  # what the file is compared with, on an Ascend, too
     if asked not in (None, "auto"):
         settings = {**settings, "compute_dtype": asked}
     return make_config(family, settings)
@@ -190,7 +192,22 @@ def _contradictions(run: RunConfig, parts: Mapping[str, Any]) -> list[str]:
         )
     found += _warmup(run)
     found += recipe_problems(run, network)
+    if run.run_mode == "export":
+        found += _export(run, family, network)
     return found
+
+
+def _export(run: RunConfig, family: ModelFamily, network: Any) -> list[str]:
+    if family.task != "image_classification":
+        return [f"run_mode: export is for classifiers, {family.arch} is for '{family.task}'"]
+    wanted, patches = run.export.pad_tokens_to, getattr(network, "num_patches", None)
+    if wanted is None:
+        return []
+    if patches is None:
+        return [f"export.pad_tokens_to: {wanted} given, but {family.arch} has no tokens"]
+    if wanted < patches + 1:
+        return [f"export.pad_tokens_to: {wanted} given, but the network has {patches + 1} tokens"]
+    return []
 
 
 def _class_counts(run: RunConfig, network: Any) -> list[str]:

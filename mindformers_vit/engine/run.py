@@ -1,4 +1,4 @@
-"""A plan carried out: train, fine-tune, evaluate or predict."""
+"""A plan carried out: train, fine-tune, evaluate, predict or export."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mindformers_vit import compat
+from mindformers_vit.data.bad_samples import FILE_NAME, BadSamples
 from mindformers_vit.data.imagenet import are_imagenet_folders
 from mindformers_vit.engine import build, output, parallel
 from mindformers_vit.engine.plan import Plan
+from mindformers_vit.engine.resume import ResumePoint, find_resume_point
 from mindformers_vit.engine.weights import (
     check_settings,
     check_weights,
@@ -20,6 +24,7 @@ from mindformers_vit.engine.weights import (
     with_labels,
 )
 from mindformers_vit.errors import DataError
+from mindformers_vit.tools.image_tools import list_images
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +32,8 @@ logger = logging.getLogger(__name__)
 def describe(plan: Plan) -> str:
     """What a run would do, after checking everything but the compilation (the dry run)."""
     data = build.open_data(plan)
-    weights = check_weights(plan)
+    start = _resume_point(plan, data, output.directory_of(plan))
+    weights = None if start else check_weights(plan)
     lines = [*plan.warnings, f"run_mode {plan.run.run_mode}: {plan.family.arch}"]
     if data.train is not None and data.length is not None:
         length = data.length
@@ -39,7 +45,10 @@ def describe(plan: Plan) -> str:
     if data.evaluation is not None:
         lines.append(f"{len(data.evaluation)} evaluation images")
     lines.append(f"device {compat.resolve_device(plan.run.context.device_target)}")
-    lines.append(f"weights: {weights or 'new, from the seed'}")
+    if start is None:
+        lines.append(f"weights: {weights or 'new, from the seed'}")
+    else:
+        lines.append(f"{'finished' if start.finished else 'goes on from'}: {start}")
     return "\n".join([*lines, "nothing wrong found"])
 
 
@@ -60,27 +69,37 @@ def run(
         callbacks: more callbacks for training.
 
     Returns:
-        None after training, a dict of metrics after evaluation, a list after prediction.
+        None after training, a dict of metrics after evaluation, a list after prediction, the
+        file's path after export.
     """
     if plan.world.is_scheduler:
         _start_device(plan)
         return None
     mode = plan.run.run_mode
-    if mode == "predict" and inputs is None:
-        inputs = list(plan.run.predict.data) or None
     data = build.open_data(plan, has_inputs=inputs is not None)
     if data.train is not None:
         plan = with_labels(plan, data.train.classes)
-    device = _start_device(plan)
-    directory, config_text = output.prepare(plan)
+    directory = output.prepare(plan)
     for warning in plan.warnings:
         logger.warning(warning)
+    start = _resume_point(plan, data, directory)
+    if start is not None and start.finished and network is None:
+        logger.info(
+            "this run is finished: %s; nothing is done. --resume_training False or another "
+            "--output_dir makes a new run",
+            start,
+        )
+        return None
+    config_text = output.config_text(plan)
+    device = _start_device(plan)
+    if plan.world.is_first:
+        output.write_config(plan, directory, config_text)
     where = f" (rank {plan.world.rank} of {plan.world.size})" if plan.world.size > 1 else ""
     logger.info("%s on %s%s, output in %s", mode, device, where, directory)
     if plan.run.is_training:
         from mindformers_vit.engine.train import train
 
-        return train(plan, data, network, directory, config_text, callbacks)
+        return train(plan, data, network, directory, config_text, start, callbacks)
     if network is None or plan.run.load_checkpoint:
         weights = find_weights(plan)
         assert weights is not None
@@ -89,6 +108,8 @@ def run(
         network = load_network(plan, weights, network)
     if mode == "predict":
         return _predict(plan, inputs, network, processor, directory)
+    if mode == "export":
+        return _export(plan, network, processor, directory)
     return _evaluate(plan, data, network, directory)
 
 
@@ -105,17 +126,33 @@ def _start_device(plan: Plan) -> str:
     return name
 
 
+def _resume_point(plan: Plan, data: build.Data, directory: Path) -> ResumePoint | None:
+    """The checkpoint that a training run goes on from."""
+    if data.train is None or data.length is None:
+        return None
+    text = output.config_text(with_labels(plan, data.train.classes))
+    return find_resume_point(plan, data.length, directory, text)
+
+
 def _evaluate(plan: Plan, data: build.Data, network: Any, directory: Path) -> dict[str, float]:
     from mindformers_vit.engine.evaluator import measurement
 
     assert data.evaluation is not None
     _check_labels(plan, data.evaluation.classes)
-    metrics = measurement(network, plan, data)()
-    record = {"metrics": metrics, "images": len(data.evaluation)}
+    bad = build.bad_samples(plan, "eval", data.evaluation)
+    metrics = measurement(network, plan, data, bad)()
+    count = int(np.sum(parallel.gather(plan.world, np.array([len(bad.reasons)]))))
+    counted = len(data.evaluation) - count
+    record = {"metrics": metrics, "images": counted, "bad_samples": count}
     record |= {"load_checkpoint": plan.run.load_checkpoint}
     if plan.world.is_first:
         (directory / "eval_result.json").write_text(json.dumps(record, indent=1) + "\n")
-    logger.info("%d images evaluated, each once", len(data.evaluation))
+    logger.info("%d images evaluated, each once", counted)
+    if count:
+        logger.warning(
+            "%d of %d images could not be read and do NOT count; they are listed in %s",
+            count, bad.total, directory / FILE_NAME,
+        )  # fmt: skip
     for name, value in metrics.items():
         logger.info("%s = {'%s': %s}", name, name, value)
     return metrics
@@ -151,8 +188,27 @@ def _predict(plan: Plan, inputs: Any, network: Any, processor: Any, directory: P
         output_dir=directory,
         **_task_options(plan),
     )
-    results: list[Any] = task(inputs)
+    if inputs is not None:
+        return list(task(inputs))
+    pictures = list_images(list(settings.data))
+    bad = BadSamples("predict.data", len(pictures), len(pictures), directory)
+    task.on_bad_image = lambda name, error: bad.add(name, str(error))
+    results = list(task(pictures))
+    if bad.reasons:
+        logger.warning(
+            "%d of %d images could not be read and have NO result; they are listed in %s",
+            len(bad.reasons), bad.total, directory / FILE_NAME,
+        )  # fmt: skip
     return results
+
+
+def _export(plan: Plan, network: Any, processor: Any, directory: Path) -> Path:
+    from mindformers_vit.deploy.export import export_network
+
+    name = plan.run.trainer.model_name or plan.family.name
+    return export_network(
+        network, processor or plan.processor, directory / "export", name, plan.run.export
+    )
 
 
 def _task_options(plan: Plan) -> dict[str, Any]:

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mindformers_vit import compat
-from mindformers_vit.checkpoint.store import CheckpointStore
+from mindformers_vit.checkpoint.store import load_checkpoint
 from mindformers_vit.engine import build
-from mindformers_vit.engine.callbacks.checkpoint_monitor import CheckpointMonitor
 from mindformers_vit.engine.callbacks.evaluate import EvaluateCallback
 from mindformers_vit.engine.evaluator import measurement
 from mindformers_vit.engine.gradient_mean import GradientMean, StatisticsMean
@@ -20,7 +19,8 @@ from mindformers_vit.engine.loop import Length, TrainLoop
 from mindformers_vit.engine.loss_scale import LossScale
 from mindformers_vit.engine.parallel import World, check_end, check_start
 from mindformers_vit.engine.plan import Plan
-from mindformers_vit.engine.resume import resume_point, set_aside
+from mindformers_vit.engine.resume import ResumePoint, mark_finished, saver_of, set_aside
+from mindformers_vit.engine.signals import Signals
 from mindformers_vit.engine.train_step import TrainStep, training_forward
 from mindformers_vit.engine.weights import find_weights, load_network
 from mindformers_vit.errors import ConfigError
@@ -38,20 +38,21 @@ def train(
     network: Any,
     directory: Path,
     config_text: str,
+    start: ResumePoint | None = None,
     callbacks: Sequence[Any] = (),
 ) -> None:
     """Train `network` (default: the plan's, new or from its checkpoint) to the end of the run."""
     assert data.train is not None
     assert data.length is not None
-    store = _store(plan, directory)
-    resume = resume_point(plan, store, config_text) if plan.run.resume_training else None
-    network = load_network(plan, None if resume else find_weights(plan), network)
-    if resume is None and plan.world.is_first:
+    network = load_network(plan, None if start else find_weights(plan), network)
+    if start is None and plan.world.is_first:
         set_aside(directory)
     step = _train_step(plan, network, data.length)
+    signals = Signals()
     evaluation = None
     if data.evaluation is not None:
-        evaluation = partial(_evaluate, network, step.ema, measurement(network, plan, data))
+        measure = measurement(network, plan, data)
+        evaluation = partial(_evaluate, network, step.ema, measure, signals)
     save = partial(_save_network, network, step.ema, plan, directory)
     hooks = [*_evaluation_callback(plan), *plan.callbacks, *callbacks]
     loop = TrainLoop(
@@ -60,20 +61,26 @@ def train(
         train_step=step,
         learning_rate=learning_rate(plan, data.length),
         output_dir=directory,
-        store=store,
-        config_text=config_text,
+        saver=saver_of(plan, directory, config_text),
+        signals=signals,
+        max_skipped=plan.run.runner_config.max_skipped_steps,
         callbacks=[c for c in hooks if plan.world.is_first or c.every_rank],
         evaluator=evaluation,
         save_network=save if plan.world.is_first else None,
         world=plan.world,
     )
-    if resume is not None:
-        loop.restore(*resume)
+    if start is None:
+        logger.info("a new run in '%s'", directory)
+    else:
+        tensors, state, _ = load_checkpoint(start.path)
+        loop.restore(tensors, state, start.named, forced=start.forced)
     check_start(plan.world, step.tensors(), loop.global_step)
-    loop.run()
-    check_end(plan.world, step.tensors(), loop.global_step)
-    if plan.world.is_first:
-        logger.info("network saved in %s", save("network"))
+    with signals:
+        loop.run()
+        check_end(plan.world, step.tensors(), loop.global_step)
+        if plan.world.is_first:
+            logger.info("network saved in %s", save("network"))
+            mark_finished(directory, loop.global_step)
 
 
 def learning_rate(plan: Plan, length: Length) -> Callable[[int], float]:
@@ -108,17 +115,6 @@ def _by_epoch(plan: Plan, length: Length) -> Callable[[int], float]:
         cooldown_epochs=settings.cooldown_epochs,
         warmup_lr_init=settings.warmup_lr_init,
         lr_end=settings.lr_end,
-    )
-
-
-def _store(plan: Plan, directory: Path) -> CheckpointStore:
-    monitors = [c for c in plan.callbacks if isinstance(c, CheckpointMonitor)]
-    settings = monitors[0] if monitors else CheckpointMonitor()
-    return CheckpointStore(
-        directory / "checkpoint" / "rank_0",
-        prefix=settings.prefix,
-        keep_max=settings.keep_checkpoint_max,
-        file_format=settings.checkpoint_format,
     )
 
 
@@ -181,10 +177,10 @@ def _evaluation_callback(plan: Plan) -> list[Any]:
 
 
 def _evaluate(
-    network: Any, ema: Ema | None, measure: Callable[[], dict[str, float]]
+    network: Any, ema: Ema | None, measure: Callable[[], dict[str, float]], signals: Signals
 ) -> dict[str, float]:
     """Metrics of the averaged weights where there are any, else of the weights."""
-    with ema.swapped_in() if ema is not None else nullcontext():
+    with ema.swapped_in() if ema is not None else nullcontext(), signals.at_once():
         metrics = measure()
     network.set_train(True)
     return metrics

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mindformers_vit.checkpoint.manifest import FILE_NAME, check_files, read_manifest
-from mindformers_vit.checkpoint.store import CONFIG, load_checkpoint
+from mindformers_vit.checkpoint.manifest import FILE_NAME
+from mindformers_vit.checkpoint.store import CONFIG, load_checkpoint, newest_valid
 from mindformers_vit.checkpoint.weights import FORMATS, read_weights
 from mindformers_vit.config.loader import load_yaml, parse_yaml
 from mindformers_vit.engine.plan import Plan
@@ -99,17 +99,9 @@ def _read_directory(path: Path) -> Weights:
 
 def newest_checkpoint(path: Path) -> Path | None:
     """The newest training checkpoint in or below a directory whose every byte is as saved."""
-    found = []
-    for below in _TRAINING:
-        for manifest_path in (path / below).glob(f"[!.]*/{FILE_NAME}"):
-            directory = manifest_path.parent
-            try:
-                manifest = read_manifest(directory)
-                check_files(directory, manifest)
-                found.append((manifest.order, directory))
-            except CheckpointError as error:
-                logger.warning("skipping a checkpoint: %s", error)
-    return max(found)[1] if found else None
+    found = filter(None, [newest_valid(path / below) for below in _TRAINING])
+    newest = max(found, key=lambda checkpoint: checkpoint.manifest.order, default=None)
+    return newest.path if newest else None
 
 
 def _read_training(path: Path) -> Weights:

@@ -16,6 +16,7 @@ from typing import Any
 
 _POLL = 0.1  # seconds between looks
 _GRACE = 5.0  # seconds from SIGTERM to SIGKILL for ranks whose partner is gone
+_SAVING = 60.0  # seconds for the others to end after a signal, once the first has
 _TAIL = 20  # lines of a failed rank's log
 _NO_RESTART = (2, 130)  # wrong settings, and an interrupt, would only happen again
 
@@ -102,9 +103,10 @@ class _Group:
         for line in tail(rank.log):
             say(f"  {line}")
         if self.signalled:  # each was told to end, and may take its time to save
-            for other, process in others.items():
-                if not other.is_scheduler:
-                    process.wait()
+            saving = [process for other, process in others.items() if not other.is_scheduler]
+            end = time.monotonic() + _SAVING
+            while time.monotonic() < end and any(p.poll() is None for p in saving):
+                time.sleep(_POLL)
         return 128 - code if code < 0 else code
 
     def pass_on(self, number: int) -> None:

@@ -95,14 +95,15 @@ def heard(monkeypatch):
 
 
 def test_ranks_agree_on_the_loss_and_on_stopping(heard):
-    heard += [lambda own: [3.0, 0.0], lambda own: [3.0, 1.0], lambda own: [np.nan, 0.0]]
+    heard += [lambda own, n=n: n for n in ([3.0, 0, 0], [3.0, 1, 0], [np.nan, 0, 0], [1.0, 0, 15])]
     world, result = World(0, 2), {"loss": 1.0, "images": 4, "finite": True}
-    assert world.agree(result, False) == ({"loss": 2.0, "images": 8, "finite": True}, False)
-    assert world.agree(result, False)[1] is True  # the other one has been told to stop
-    merged, stop = world.agree(result, True)
+    assert world.agree(result, False) == ({"loss": 2.0, "images": 8, "finite": True}, False, None)
+    assert world.agree(result, False)[1] is True  # the other one wants to stop
+    merged, stop, _ = world.agree(result, True)
     assert np.isnan(merged["loss"])
     assert stop is True
-    assert ONE.agree(result, False) == (result, False)
+    assert world.agree(result, False)[2] == 15  # the other one got a SIGTERM
+    assert ONE.agree(result, False, 2) == (result, False, 2)
 
 
 def test_other_weights_are_refused(heard):

@@ -185,7 +185,7 @@ def test_a_new_run_leaves_nothing_of_the_old_one_in_its_way(run, tmp_path):
     """Resuming the second run must not find the first one's longer road."""
     assert run("vit", "out") == 0
     first = digest(trained(tmp_path / "out")[0])
-    assert run("vit", "out", "--seed", "7", stop_at(4)) == 0
+    assert run("vit", "out", "--seed", "7", stop_at(4), "--resume_training", "False") == 0
     assert run("vit", "out", "--seed", "7", *RESUME) == 0
     second = digest(trained(tmp_path / "out")[0])
     assert run("vit", "alone", "--seed", "7") == 0
