@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import sys
 from dataclasses import dataclass
@@ -118,9 +119,15 @@ def _address(host: str) -> str:
 
 
 def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    """One below those that systems hand out: a rank's own sockets may take any of these first."""
+    for port in random.sample(range(20_000, 32_000), 100):
+        with socket.socket() as found:
+            try:
+                found.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise ConfigError("--master_port: none of 100 ports tried is free; give one")
 
 
 def _cores(launch: Launch) -> list[tuple[int, ...]]:
