@@ -176,10 +176,10 @@ def _length(plan: Plan, source: ImageSource, problems: list[str]) -> Length | No
     per_step = batch * accumulation
     steps = len(source) // per_step
     if steps == 0:
+        ranks = f" x {plan.world.size} ranks" if plan.world.size > 1 else ""
         problems.append(
             f"runner_config: one step needs {per_step} images (batch_size {runner.batch_size} x "
-            f"gradient_accumulation_steps {accumulation} x {plan.world.size} ranks), the data set "
-            f"has {len(source)}"
+            f"gradient_accumulation_steps {accumulation}{ranks}), the data set has {len(source)}"
         )
         return None
     length = Length(runner.epochs, steps, accumulation, runner.max_steps, batch, len(source))

@@ -208,6 +208,7 @@ class TrainLoop:
         The first rank does it for all.
         """
         if not self.world.is_first:
+            self._saved_at = self.global_step
             return
         self._note_saved(self._saver.finish(wait=last))
         if self.global_step in (0, self._saved_at) and not self._saver.failed:
