@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 COMMANDS = {  # name -> module:function, which takes the arguments and returns the exit code
     "deploy": "mindformers_vit.deploy.commands:deploy",
+    "plan": "mindformers_vit.commands.plan:main",
     "verify-checkpoint": "mindformers_vit.commands.verify_checkpoint:main",
     "verify-data": "mindformers_vit.commands.verify_data:main",
 }
