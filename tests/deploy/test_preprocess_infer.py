@@ -12,6 +12,7 @@ from mindformers_vit import cli
 from mindformers_vit.deploy.benchmark import Throughput, benchmark, table
 from mindformers_vit.deploy.formats import input_files, natural_key
 from mindformers_vit.deploy.infer import infer
+from mindformers_vit.deploy.model_manifest import manifest_path, read_model_manifest
 from mindformers_vit.deploy.preprocess import preprocess, read_input_manifest
 from mindformers_vit.deploy.score import score
 from mindformers_vit.errors import ConfigError, DataError
@@ -200,6 +201,14 @@ def test_a_changed_model_is_not_run(images, tmp_path):
     model.write_bytes(bytes(data))
     with pytest.raises(DataError, match=r"small_dynamic.onnx: not the file that was exported"):
         infer(model, tmp_path / "in", tmp_path)
+
+
+def test_the_manifest_of_another_file_is_none(tmp_path):
+    model, other = small_model(tmp_path), small_model(tmp_path, batch=2)
+    manifest_path(model).write_bytes(manifest_path(other).read_bytes())
+    message = r"small_dynamic.onnx.json: is about small_bs2.onnx, not about small_dynamic.onnx"
+    with pytest.raises(DataError, match=message):
+        read_model_manifest(model)
 
 
 def test_old_results_are_never_mixed_with_new_ones(images, tmp_path):
