@@ -211,6 +211,50 @@ def test_the_manifest_of_another_file_is_none(tmp_path):
         read_model_manifest(model)
 
 
+def test_inputs_of_another_processor_are_not_run(images, tmp_path):
+    prepare(images, tmp_path / "in", pixels="uint8")
+    values = processor().to_dict()
+    values["image_processor"]["mean"] = [0.5, 0.5, 0.5]
+    model = small_model(tmp_path / "m", processor=values)
+    message = (
+        r"in: not made for small_dynamic.onnx: dtype uint8, not float32; "
+        r"mean \[0.485, 0.456, 0.406\], not \[0.5, 0.5, 0.5\]$"
+    )
+    with pytest.raises(DataError, match=message):
+        infer(model, tmp_path / "in", tmp_path, output_dirname="r")
+    assert not (tmp_path / "r").exists()
+
+
+def test_mindir_is_not_run_by_onnx_runtime(images, tmp_path):
+    prepare(images, tmp_path / "in")
+    model = small_model(tmp_path / "m", export_format="mindir")
+    message = r"small_dynamic.onnx: onnxruntime runs .onnx files only"
+    with pytest.raises(ConfigError, match=message):
+        infer(model, tmp_path / "in", tmp_path, output_dirname="r")
+    with pytest.raises(ConfigError, match=message):
+        benchmark([model], batch_sizes=[1])
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "x"])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["preprocess", "--model", "m", "--image_dir", "d", "--output", "o", "--batch_size"],
+        ["infer", "--model", "m", "--input", "i", "--batchsize"],
+        ["benchmark", "--model", "m", "--loop"],
+        ["benchmark", "--model", "m", "--batch_sizes"],
+        ["atc", "--model", "m", "--batch_sizes"],
+        ["score", "--result", "r", "--num_classes"],
+    ],
+)
+def test_counts_start_at_one(argv, number, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["deploy", *argv, number])
+    assert stop.value.code == 2
+    said = f"error: argument {argv[-1]}: '{number}' given, a number from 1 on is expected\n"
+    assert capsys.readouterr().err.endswith(said)
+
+
 def test_old_results_are_never_mixed_with_new_ones(images, tmp_path):
     prepare(images, tmp_path / "in")
     model = small_model(tmp_path / "m")

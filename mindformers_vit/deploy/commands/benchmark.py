@@ -8,14 +8,15 @@ from pathlib import Path
 
 from mindformers_vit.deploy.backends import SESSIONS
 from mindformers_vit.deploy.benchmark import benchmark, table
+from mindformers_vit.deploy.commands.counts import count
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", type=Path, nargs="+", required=True, help="exported files")
-    add("--batch_sizes", type=int, nargs="+", default=[], metavar="N", help="of an open batch")
+    add("--batch_sizes", type=count, nargs="+", default=[], metavar="N", help="of an open batch")
     add("--backend", choices=tuple(SESSIONS), default="onnxruntime")
-    add("--loop", type=int, default=20, metavar="N", help="runs of each batch size")
+    add("--loop", type=count, default=20, metavar="N", help="runs of each batch size")
     add("--output", type=Path, help="JSON to write")
 
 

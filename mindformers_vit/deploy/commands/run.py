@@ -10,6 +10,7 @@ from pathlib import Path
 from mindformers_vit.config.loader import find_config, load_yaml, parse_override, set_dotted
 from mindformers_vit.deploy.atc import atc_command, write_op_precision
 from mindformers_vit.deploy.benchmark import benchmark
+from mindformers_vit.deploy.commands.counts import count
 from mindformers_vit.deploy.commands.preprocess import find_processor
 from mindformers_vit.deploy.infer import infer
 from mindformers_vit.deploy.model_manifest import read_model_manifest
@@ -25,11 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--image_dir", type=Path, required=True, help="class folders, or images with --label_file")
     add("--label_file", type=Path, help="<file name> <class index> a line")
     add("--output", type=Path, required=True, help="new folder for everything")
-    add("--batch_sizes", type=int, nargs="+", default=[1, 8], metavar="N", help="to benchmark")
+    add("--batch_sizes", type=count, nargs="+", default=[1, 8], metavar="N", help="to benchmark")
     add("--soc_version", default="Ascend310P3", help="for the atc commands in the report")
     add("--num_workers", type=int, default=os.cpu_count() or 1, metavar="N")
-    add("--num_samples", type=int, metavar="N", help="only so many images")
-    add("--loop", type=int, default=20, metavar="N", help="runs of each batch size")
+    add("--num_samples", type=count, metavar="N", help="only so many images")
+    add("--loop", type=count, default=20, metavar="N", help="runs of each batch size")
     add("--options", nargs="+", default=[], metavar="KEY=VALUE", help="settings, dotted keys")
 
 
