@@ -167,7 +167,11 @@ def match_numbered(
     wanted = {
         number: keys[number * size : (number + 1) * size] for number in range(-(-len(keys) // size))
     }
-    by_number = {number_of(result.base): i for i, result in enumerate(results)}
+    by_number: dict[int | None, int] = {}
+    for i, result in enumerate(results):
+        first = results[by_number.setdefault(number_of(result.base), i)]
+        if first is not result:
+            raise DataError(f"{result.path}: a second result of one input; see {first.path.name}")
     missing = sorted(wanted.keys() - by_number.keys())
     if missing:
         raise DataError(_missing(folder, [f"number {number:05d}" for number in missing]))

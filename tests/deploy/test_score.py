@@ -166,6 +166,10 @@ def second_output(folder, path):
     path.rename(path.with_name(path.name.replace("_0.", "_1.")))
 
 
+def same_number(folder, path):
+    write(folder / "batch-00004_0.txt", LOGITS[:1], "txt")
+
+
 def too_many(folder, path):
     write(folder / f"{numbered(IMAGES)}_0.txt", LOGITS[:1], "txt")
 
@@ -180,6 +184,7 @@ TAMPERED = [
     (empty, "input_00004_0.txt: empty, or"),
     (stray, "notes.log: not a result; expected <input>_0.bin, .npy or .txt"),
     (second_output, "input_00004_1.txt: output 1 given, a classifier has output 0 only"),
+    (same_number, "input_00004_0.txt: a second result of one input; see batch-00004_0.txt"),
     (too_many, "input_00021_0.txt: .*val_label.txt has only 21 images"),
 ]
 
@@ -211,6 +216,15 @@ def test_a_file_in_the_middle_with_rows_missing(tmp_path, labels, kind):
         score(folder, label_file=labels, num_classes=CLASSES)
     with pytest.raises(DataError, match=rf"input_00001_0.{kind}: 7 rows given, expected 8"):
         score(folder, label_file=labels, num_classes=CLASSES, input_dir=prepared(tmp_path, 8))
+
+
+def test_an_image_that_the_manifest_names_twice(tmp_path, labels):
+    folder = folder_of(tmp_path / "r", "npy", names=numbered, size=8)
+    path = prepared(tmp_path, 8) / "manifest.json"
+    path.write_text(path.read_text().replace("00000002.JPEG", "00000003.JPEG"))
+    message = "input_00000_0.npy: 'ilsvrc2012_val_00000003' is in input_00000_0.npy, too"
+    with pytest.raises(DataError, match=message):
+        score(folder, label_file=labels, input_dir=path.parent)
 
 
 def test_results_that_the_manifest_does_not_name(tmp_path, labels):
