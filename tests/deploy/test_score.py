@@ -82,6 +82,20 @@ def test_spach_batches_by_the_order_of_the_class_folders(tmp_path):
     assert (found.images, found.hits) == (IMAGES, HITS)
 
 
+def test_numbers_that_count_another_order(tmp_path, labels):
+    """SPACH's batches count class folders, the other scripts the eight digits, in folders, too."""
+    folder = folder_of(tmp_path / "r", "npy", names=lambda number: f"batch-{number:05d}")
+    with pytest.raises(ConfigError, match=r"batch-00000_0.npy: its name has only a number"):
+        score(folder, label_file=labels)
+    for i, label in enumerate(LABELS):
+        path = tmp_path / "val" / f"n{label:02d}" / f"{stem(i)}.JPEG"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    folder = folder_of(tmp_path / "r2", "npy", names=numbered)
+    with pytest.raises(ConfigError, match=r"input_00000_0.npy: its name has only a number"):
+        score(folder, image_dir=tmp_path / "val")
+
+
 def prepared(tmp_path, size):
     """A manifest of inputs as `deploy preprocess` writes it."""
     names = [f"ILSVRC2012_val_{i + 1:08d}.JPEG" for i in range(IMAGES)]
@@ -116,7 +130,7 @@ def test_the_oldest_names(tmp_path, labels):
     inputs = prepared(tmp_path, 1)
     found = score(tmp_path / "r", label_file=labels, input_dir=inputs, num_classes=CLASSES)
     assert found.hits == HITS
-    with pytest.raises(DataError, match="its name has only a number; give --input_dir"):
+    with pytest.raises(DataError, match="its name has only a number; give --input"):
         score(tmp_path / "r", label_file=labels, num_classes=CLASSES)
 
 
@@ -167,7 +181,7 @@ def second_output(folder, path):
 
 
 def same_number(folder, path):
-    write(folder / "batch-00004_0.txt", LOGITS[:1], "txt")
+    write(folder / "input_000004_0.txt", LOGITS[:1], "txt")
 
 
 def too_many(folder, path):
@@ -184,7 +198,7 @@ TAMPERED = [
     (empty, "input_00004_0.txt: empty, or"),
     (stray, "notes.log: not a result; expected <input>_0.bin, .npy or .txt"),
     (second_output, "input_00004_1.txt: output 1 given, a classifier has output 0 only"),
-    (same_number, "input_00004_0.txt: a second result of one input; see batch-00004_0.txt"),
+    (same_number, r"input_0+4_0.txt: a second result of one input; see input_0+4_0.txt"),
     (too_many, "input_00021_0.txt: .*val_label.txt has only 21 images"),
 ]
 
