@@ -31,12 +31,14 @@ class Labels:
         where: what they are from, for messages.
         by_path: keys are paths below the image folder.
         numbered: the beginnings of the numbered names that count in this order.
+        classes: number of class folders; None for a label file.
     """
 
     by_key: Mapping[str, int]
     where: str
     by_path: bool
     numbered: tuple[str, ...]
+    classes: int | None
 
     def key(self, name: str) -> str:
         """The key of an image's path below the image folder."""
@@ -50,9 +52,8 @@ def labels_from_file(path: Path) -> Labels:
     numbers = {key: int(match[1]) for key, match in digits.items() if match}
     ordered = sorted(lines, key=lambda key: numbers.get(key, 0))
     whole = sorted(numbers.values()) == list(range(1, len(lines) + 1))
-    return Labels(
-        {key: lines[key].label for key in ordered}, str(path), False, ("input_",) if whole else ()
-    )
+    by_key = {key: lines[key].label for key in ordered}
+    return Labels(by_key, str(path), False, ("input_",) if whole else (), None)
 
 
 def labels_from_folders(path: Path) -> Labels:
@@ -62,13 +63,14 @@ def labels_from_folders(path: Path) -> Labels:
     count the folders: where that differs, `input_00000` tells no image.
     """
     source = open_source(path)
-    assert source.labels is not None
+    assert source.labels is not None and source.classes is not None
     names = [Path(image).relative_to(path).as_posix() for image in source.paths]
     pairs = dict(zip(names, source.labels.tolist(), strict=True))
     digits = [_DIGITS.search(image_key(name)) for name in names]
     numbers = [match[1] for match in digits if match]
     ambiguous = len(numbers) == len(names) and numbers != sorted(numbers)
-    return Labels(pairs, str(path), True, ("batch-",) if ambiguous else ("batch-", "input_"))
+    numbered = ("batch-",) if ambiguous else ("batch-", "input_")
+    return Labels(pairs, str(path), True, numbered, len(source.classes))
 
 
 @dataclass(frozen=True)

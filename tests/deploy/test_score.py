@@ -96,6 +96,17 @@ def test_numbers_that_count_another_order(tmp_path, labels):
         score(folder, image_dir=tmp_path / "val")
 
 
+def test_class_folders_that_do_not_number_the_classes(tmp_path):
+    for i in range(IMAGES):
+        path = tmp_path / "val" / f"n{i % 3}" / f"{i:03d}.JPEG"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    folder = folder_of(tmp_path / "r", "npy", names=numbered)
+    message = r"val: 3 class folders, but .*input_00000_0.npy has 10 classes"
+    with pytest.raises(DataError, match=message):
+        score(folder, image_dir=tmp_path / "val")
+
+
 def prepared(tmp_path, size):
     """A manifest of inputs as `deploy preprocess` writes it."""
     names = [f"ILSVRC2012_val_{i + 1:08d}.JPEG" for i in range(IMAGES)]
