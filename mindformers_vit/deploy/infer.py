@@ -18,7 +18,7 @@ from mindformers_vit.deploy import formats
 from mindformers_vit.deploy.backends import Session, ais_bench_program, open_session
 from mindformers_vit.deploy.formats import Array, OutFormat
 from mindformers_vit.deploy.model_manifest import ModelManifest, read_model_manifest
-from mindformers_vit.deploy.preprocess import InputManifest, read_input_manifest
+from mindformers_vit.deploy.preprocess import InputManifest, finished_folder, read_input_manifest
 from mindformers_vit.errors import ConfigError, DataError, ExportError
 
 logger = logging.getLogger(__name__)
@@ -66,8 +66,9 @@ def infer(
     reader = _Reader(manifest, inputs[0])
     size = reader.run_size(batch_size)
     session = open_session(Path(model), manifest, backend)
-    folder.mkdir(parents=True, exist_ok=True)
-    results, times = _run_all(session, reader, inputs, size, folder, outfmt)
+    with finished_folder(folder) as temporary:
+        made, times = _run_all(session, reader, inputs, size, temporary, outfmt)
+    results = {str(folder / name): files for name, files in made.items()}
     formats.write_summary(folder, results, times, size, session.name)
     throughput = 1000 * size / float(np.mean(times))
     logger.info("%d files, throughput %.2f images/s (%s)", len(results), throughput, session.name)
@@ -152,7 +153,7 @@ def _run_all(
     folder: Path,
     outfmt: OutFormat,
 ) -> tuple[dict[str, list[str]], list[float]]:
-    """Result file -> input files, and the milliseconds of each run."""
+    """Name of a result -> input files, and the milliseconds of each run."""
     results: dict[str, list[str]] = {}
     times: list[float] = []
     files_a_run = size // reader.images or 1
@@ -165,7 +166,7 @@ def _run_all(
         for number, path in enumerate(paths):
             rows = logits[number * reader.images : (number + 1) * reader.images]
             made = formats.write_result(folder, formats.base_of(path.name), rows, outfmt)
-            results[str(made)] = [str(path)]
+            results[made.name] = [str(path)]
     return results, times
 
 

@@ -191,6 +191,7 @@ def test_sizes_without_a_manifest(tmp_path):
         path.write_bytes(bytes(3 * ONE))
     with pytest.raises(DataError, match=r"a0.bin: 3 images given, expected 1 or 2"):
         infer(model, folder, tmp_path, output_dirname="r3")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "m"]  # no half results
 
 
 def test_a_changed_model_is_not_run(images, tmp_path):
@@ -328,7 +329,7 @@ def test_benchmark_of_an_open_and_of_fixed_batches(tmp_path, capsys):
         benchmark([dynamic])
     with pytest.raises(ConfigError, match="takes 2 images, --batch_sizes does not name that"):
         benchmark([two], batch_sizes=[1])
-    output = tmp_path / "b.json"
+    output = tmp_path / "new" / "b.json"
     argv = ["deploy", "benchmark", "--model", str(dynamic), "--batch_sizes", "1", "2"]
     assert cli.main([*argv, "--loop", "2", "--output", str(output)]) == 0
     assert capsys.readouterr().out.startswith("| runtime | batch size | images/s (of runs) |")

@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+from mindformers_vit.checkpoint import files
 from mindformers_vit.deploy.backends import SESSIONS
 from mindformers_vit.deploy.benchmark import benchmark, table
 from mindformers_vit.deploy.commands.counts import count
@@ -30,4 +31,5 @@ def run(arguments: argparse.Namespace) -> None:
     print(table(found))
     if arguments.output is not None:
         records = [item.as_dict() for item in found]
-        arguments.output.write_text(json.dumps(records, indent=1) + "\n")
+        with files.replacing(arguments.output) as temporary:
+            files.write_file(temporary, (json.dumps(records, indent=1) + "\n").encode())
