@@ -91,6 +91,15 @@ def test_a_road_of_a_fixed_batch_is_gone_once(models, thousand, tmp_path, capsys
 
 
 @pytest.mark.fast
+def test_a_batch_size_that_is_none(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--config", str(RECIPES["vit"]), "--batch_size", "open"])
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert said.endswith("--batch_size: 'open' given, a number or dynamic is expected\n")
+
+
+@pytest.mark.fast
 def test_the_package_itself_is_the_command_line():
     command = [sys.executable, "-m", "mindformers_vit", "deploy", "score", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
