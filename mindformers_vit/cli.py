@@ -182,7 +182,12 @@ def _auto(text: str) -> bool | str:
 
 def _batch(text: str) -> int | str:
     """A number of images; an export may leave it open."""
-    return text if text == "dynamic" else int(text)
+    try:
+        return text if text == "dynamic" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' given, a number or dynamic is expected"
+        ) from None
 
 
 def read_command_line(argv: list[str]) -> tuple[dict[str, Any], bool]:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from mindformers_vit.deploy.model_manifest import ModelManifest
 from mindformers_vit.deploy.session import Array, OnnxSession, needs
 from mindformers_vit.errors import ConfigError
 
@@ -46,6 +47,17 @@ SESSIONS: dict[str, Callable[[Path], Session]] = {
     "onnxruntime": OnnxSession,
     "openvino": OpenVinoSession,
 }
+
+
+def open_session(model: Path, manifest: ModelManifest, backend: str) -> Session:
+    """Load an exported file; ConfigError if it is no .onnx or the backend is not installed."""
+    if manifest.export_format != "onnx":
+        raise ConfigError(
+            f"{model}: {backend} runs .onnx files only; --export_format onnx writes one"
+        )
+    return SESSIONS[backend](model)
+
+
 BACKENDS = (*SESSIONS, "ais_bench")
 
 

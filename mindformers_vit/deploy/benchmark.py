@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mindformers_vit.deploy.backends import SESSIONS, Session
+from mindformers_vit.deploy.backends import Session, open_session
 from mindformers_vit.deploy.model_manifest import ModelManifest, read_model_manifest
 from mindformers_vit.errors import ConfigError
 
@@ -62,7 +62,7 @@ def benchmark(
     cases = []
     for model in models:
         manifest = read_model_manifest(model)
-        session = SESSIONS[backend](Path(model))
+        session = open_session(Path(model), manifest, backend)
         cases += [(session, _input(manifest, size)) for size in _sizes(manifest, batch_sizes)]
     times: list[list[float]] = [[] for _ in cases]
     for run in range(warmup + loop):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections import Counter
 from collections.abc import Iterator
@@ -143,9 +144,12 @@ def _ports(network: Any, settings: ExportConfig) -> dict[str, Port]:
     names, config = conventions_of(network.family.name), network.config
     batch = "batch" if settings.open_batch else settings.batch_size
     kind = "uint8" if settings.pixels == "uint8" else "float32"
+    input_name = names.input_name
+    if settings.export_format != "onnx":  # MindSpore names it after the parameter
+        input_name = next(iter(inspect.signature(network.construct).parameters))
     pixels = (batch, config.num_channels, *config.image_hw)
     return {
-        "input": Port(name=names.input_name, dtype=kind, shape=pixels),
+        "input": Port(name=input_name, dtype=kind, shape=pixels),
         "output": Port(name=names.output_name, dtype="float32", shape=(batch, config.num_labels)),
     }
 

@@ -15,10 +15,10 @@ import numpy as np
 from tqdm import tqdm
 
 from mindformers_vit.deploy import formats
-from mindformers_vit.deploy.backends import SESSIONS, Session, ais_bench_program
+from mindformers_vit.deploy.backends import Session, ais_bench_program, open_session
 from mindformers_vit.deploy.formats import Array, OutFormat
 from mindformers_vit.deploy.model_manifest import ModelManifest, read_model_manifest
-from mindformers_vit.deploy.preprocess import read_input_manifest
+from mindformers_vit.deploy.preprocess import InputManifest, finished_folder, read_input_manifest
 from mindformers_vit.errors import ConfigError, DataError, ExportError
 
 logger = logging.getLogger(__name__)
@@ -55,18 +55,20 @@ def infer(
     folder = Path(output) / name
     if folder.is_dir() and any(folder.iterdir()):
         raise ConfigError(f"{folder}: not empty; give another --output_dirname")
-    inputs = checked_inputs(Path(input_dir))
+    inputs, prepared = checked_inputs(Path(input_dir)), read_input_manifest(input_dir)
     if backend == "ais_bench":
-        prepared = read_input_manifest(input_dir)
         size = batch_size or (prepared.batch_size if prepared else 1)
         run_ais_bench(ais_bench_command(model, input_dir, output, name, outfmt, size))
         return folder
     manifest = read_model_manifest(model)
+    if prepared is not None:
+        _check_made_for(manifest, prepared, Path(input_dir))
     reader = _Reader(manifest, inputs[0])
     size = reader.run_size(batch_size)
-    session = SESSIONS[backend](Path(model))
-    folder.mkdir(parents=True, exist_ok=True)
-    results, times = _run_all(session, reader, inputs, size, folder, outfmt)
+    session = open_session(Path(model), manifest, backend)
+    with finished_folder(folder) as temporary:
+        made, times = _run_all(session, reader, inputs, size, temporary, outfmt)
+    results = {str(folder / name): files for name, files in made.items()}
     formats.write_summary(folder, results, times, size, session.name)
     throughput = 1000 * size / float(np.mean(times))
     logger.info("%d files, throughput %.2f images/s (%s)", len(results), throughput, session.name)
@@ -91,6 +93,17 @@ def checked_inputs(folder: Path) -> list[Path]:
     if problems:
         raise DataError("\n".join(problems))
     return found
+
+
+def _check_made_for(model: ModelManifest, prepared: InputManifest, folder: Path) -> None:
+    """DataError unless the inputs are what the model's own processor makes."""
+    wanted = {"dtype": model.input.dtype, **model.processor.get("image_processor", {})}
+    given = {"dtype": prepared.dtype, **prepared.processor.get("image_processor", {})}
+    keys = sorted((wanted.keys() | given.keys()) - {"type"})
+    other = [key for key in keys if wanted.get(key) != given.get(key)]
+    if other:
+        differences = "; ".join(f"{k} {given.get(k)}, not {wanted.get(k)}" for k in other)
+        raise DataError(f"{folder}: not made for {model.model}: {differences}")
 
 
 @dataclass(frozen=True)
@@ -140,7 +153,7 @@ def _run_all(
     folder: Path,
     outfmt: OutFormat,
 ) -> tuple[dict[str, list[str]], list[float]]:
-    """Result file -> input files, and the milliseconds of each run."""
+    """Name of a result -> input files, and the milliseconds of each run."""
     results: dict[str, list[str]] = {}
     times: list[float] = []
     files_a_run = size // reader.images or 1
@@ -153,7 +166,7 @@ def _run_all(
         for number, path in enumerate(paths):
             rows = logits[number * reader.images : (number + 1) * reader.images]
             made = formats.write_result(folder, formats.base_of(path.name), rows, outfmt)
-            results[str(made)] = [str(path)]
+            results[made.name] = [str(path)]
     return results, times
 
 

@@ -2,8 +2,8 @@
 
 Where a manifest of the inputs is at hand it says. Without one a name must: the image's own
 (`ILSVRC2012_val_00000001_0.txt`), or a number (`input_00000_0.txt`), which counts the images as
-the documents' preprocessing does: in the order of the eight digits in ImageNet's file names, or of
-the class folders.
+the documents' preprocessing does: in the order of the eight digits in ImageNet's file names
+(`input_`), or of the class folders (`batch-`).
 """
 
 from __future__ import annotations
@@ -30,13 +30,15 @@ class Labels:
         by_key: key of an image -> class; without its folder unless there are class folders.
         where: what they are from, for messages.
         by_path: keys are paths below the image folder.
-        numbered: the order is that of the documents' preprocessing.
+        numbered: the beginnings of the numbered names that count in this order.
+        classes: number of class folders; None for a label file.
     """
 
     by_key: Mapping[str, int]
     where: str
     by_path: bool
-    numbered: bool
+    numbered: tuple[str, ...]
+    classes: int | None
 
     def key(self, name: str) -> str:
         """The key of an image's path below the image folder."""
@@ -50,16 +52,25 @@ def labels_from_file(path: Path) -> Labels:
     numbers = {key: int(match[1]) for key, match in digits.items() if match}
     ordered = sorted(lines, key=lambda key: numbers.get(key, 0))
     whole = sorted(numbers.values()) == list(range(1, len(lines) + 1))
-    return Labels({key: lines[key].label for key in ordered}, str(path), False, whole)
+    by_key = {key: lines[key].label for key in ordered}
+    return Labels(by_key, str(path), False, ("input_",) if whole else (), None)
 
 
 def labels_from_folders(path: Path) -> Labels:
-    """Class folders; the classes are the sorted folder names."""
+    """Class folders; the classes are the sorted folder names.
+
+    MAE's and BEiT's scripts count the eight digits in class folders, too, where ours and SPACH's
+    count the folders: where that differs, `input_00000` tells no image.
+    """
     source = open_source(path)
-    assert source.labels is not None
+    assert source.labels is not None and source.classes is not None
     names = [Path(image).relative_to(path).as_posix() for image in source.paths]
     pairs = dict(zip(names, source.labels.tolist(), strict=True))
-    return Labels(pairs, str(path), True, True)
+    digits = [_DIGITS.search(image_key(name)) for name in names]
+    numbers = [match[1] for match in digits if match]
+    ambiguous = len(numbers) == len(names) and numbers != sorted(numbers)
+    numbered = ("batch-",) if ambiguous else ("batch-", "input_")
+    return Labels(pairs, str(path), True, numbered, len(source.classes))
 
 
 @dataclass(frozen=True)
@@ -124,11 +135,11 @@ def _by_stem(results: Sequence[ResultFile], labels: Labels) -> list[Rows]:
     """One image a file, by the image's own name."""
     keys = {image_key(name): name for name in labels.by_key}
     if len(keys) < len(labels.by_key):
-        raise DataError(f"{labels.where}: images of one name in two folders; give --input_dir")
+        raise DataError(f"{labels.where}: images of one name in two folders; give --input")
     found = []
     for result in results:
         if result.sample is not None:
-            raise DataError(f"{result.path}: its name has only a number; give --input_dir")
+            raise DataError(f"{result.path}: its name has only a number; give --input")
         key = keys.get(image_key(result.base), result.base)
         found.append(Rows(result, (key,), 1))
     scored = {rows.keys[0] for rows in found}
@@ -158,16 +169,22 @@ def match_numbered(
         DataError: a file is missing, left over, or of another length.
     """
     folder = results[0].path.parent
-    if not labels.numbered:
+    unclear = [r.path for r in results if not r.base.startswith(labels.numbered)]
+    if unclear:
         raise ConfigError(
-            f"{results[0].path}: its name has only a number, and the names in {labels.where} do "
-            f"not end in 00000001, 00000002, ...; give --input_dir, whose manifest names the images"
+            f"{unclear[0]}: its name has only a number, and the names in {labels.where} do not "
+            f"tell what it counts (input_: 00000001, 00000002, ...; batch-: class folders); give "
+            f"--input, whose manifest names the images"
         )
     keys, size = list(labels.by_key), lengths[0]
     wanted = {
         number: keys[number * size : (number + 1) * size] for number in range(-(-len(keys) // size))
     }
-    by_number = {number_of(result.base): i for i, result in enumerate(results)}
+    by_number: dict[int | None, int] = {}
+    for i, result in enumerate(results):
+        first = results[by_number.setdefault(number_of(result.base), i)]
+        if first is not result:
+            raise DataError(f"{result.path}: a second result of one input; see {first.path.name}")
     missing = sorted(wanted.keys() - by_number.keys())
     if missing:
         raise DataError(_missing(folder, [f"number {number:05d}" for number in missing]))

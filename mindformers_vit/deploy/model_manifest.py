@@ -1,4 +1,4 @@
-"""`<model>.json` beside an exported file: what it is, what it takes, how it was checked."""
+"""`<model>.onnx.json` beside an exported file: what it is, what it takes, how it was checked."""
 
 from __future__ import annotations
 
@@ -75,14 +75,14 @@ class ModelManifest(StrictModel):
 
 def manifest_path(model: Path) -> Path:
     """Where the manifest of an exported file is."""
-    return model.with_suffix(".json")
+    return model.with_name(f"{model.name}.json")
 
 
 def read_model_manifest(model: str | Path) -> ModelManifest:
     """The manifest of an exported file, whose every byte is as it was checked.
 
     Raises:
-        DataError: a file is missing or changed.
+        DataError: a file is missing or changed, or the manifest is about another one.
         ConfigError: the manifest is not one.
     """
     model = Path(model)
@@ -95,6 +95,8 @@ def read_model_manifest(model: str | Path) -> ModelManifest:
     except ValueError as error:
         raise ConfigError(f"{path}: not a manifest: {error}") from None
     found = validate(ModelManifest, values, str(path))
+    if model.name not in found.files:
+        raise DataError(f"{path}: is about {found.model}, not about {model.name}")
     for name, record in found.files.items():
         file = model.with_name(name)
         if not file.is_file():

@@ -81,7 +81,7 @@ def preprocess(
         source, processor.transforms, batch_size, seed=0, shuffle=False, drop_last=False,
         num_workers=num_workers, with_labels=False,
     )  # fmt: skip
-    with _finished_folder(Path(output_dir)) as folder, closing(loader):
+    with finished_folder(Path(output_dir)) as folder, closing(loader):
         manifest = InputManifest(
             image_dir=str(Path(image_dir).absolute()),
             batch_size=batch_size,
@@ -96,7 +96,7 @@ def preprocess(
 
 
 @contextmanager
-def _finished_folder(path: Path) -> Iterator[Path]:
+def finished_folder(path: Path) -> Iterator[Path]:
     """A folder to write to that gets its name when the block ends well, and else is removed."""
     if path.is_dir() and any(path.iterdir()):
         raise ConfigError(f"{path}: not empty; give a new folder, so that nothing old is scored")

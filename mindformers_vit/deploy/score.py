@@ -96,11 +96,17 @@ def _count(matched: Sequence[Rows], labels: Labels, num_classes: int | None) -> 
         path = rows.result.path
         logits = read_result(path, num_classes)
         num_classes = logits.shape[1]
+        if labels.classes not in (None, num_classes):
+            raise DataError(
+                f"{labels.where}: {labels.classes} class folders, but {path} has "
+                f"{num_classes} classes"
+            )
         if rows.rows is not None and len(logits) != rows.rows:
             raise DataError(f"{path}: {len(logits)} rows given, expected {rows.rows}")
         for key in rows.keys:
-            if seen.setdefault(key, path) is not path:
+            if key in seen:
                 raise DataError(f"{path}: '{key}' is in {seen[key].name}, too")
+            seen[key] = path
         wanted = np.array([labels.by_key[key] for key in rows.keys])
         if wanted.size and wanted.max() >= num_classes:
             raise DataError(f"{path}: {num_classes} classes, but a label is {wanted.max()}")

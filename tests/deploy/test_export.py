@@ -11,7 +11,7 @@ from onnx import numpy_helper
 from mindformers_vit.config.loader import load_yaml
 from mindformers_vit.deploy import export as export_module
 from mindformers_vit.deploy.atc_operators import ATC_OPERATORS
-from mindformers_vit.deploy.model_manifest import read_model_manifest
+from mindformers_vit.deploy.model_manifest import manifest_path, read_model_manifest
 from mindformers_vit.deploy.onnx_export.graph import Padding
 from mindformers_vit.deploy.onnx_export.trace import GraphOptions, trace
 from mindformers_vit.deploy.session import OnnxSession
@@ -90,7 +90,7 @@ def test_the_command(models, tmp_path, capsys, family):
     assert [port.name for port in (*written.graph.input, *written.graph.output)] == [*NAMES[family]]
     assert manifest.nodes == len(written.graph.node)
     assert "largest difference of a logit" in capsys.readouterr().err
-    assert sorted(p.name for p in path.parent.iterdir()) == [f"{path.stem}.json", path.name]
+    assert sorted(p.name for p in path.parent.iterdir()) == [path.name, f"{path.name}.json"]
 
 
 # ---- promise P10
@@ -180,6 +180,9 @@ def test_mindir(models, tmp_path):
     assert path.name == "vit_tiny_p8_bs2.mindir"
     assert manifest.verification.runtime.startswith("mindspore ")
     assert manifest.verification.max_difference < 1e-5
+    assert manifest.input.name == "pixel_values"
+    assert b":pixel_values" in path.read_bytes()  # the name that atc's --input_shape needs
+    assert manifest_path(path).name != manifest_path(path.with_suffix(".onnx")).name
     assert path.stat().st_mode & 0o777 == (tmp_path / "config_export.yaml").stat().st_mode & 0o777
 
 
@@ -220,7 +223,7 @@ def test_the_trainer_exports(models, tmp_path):
     trainer = Trainer({**load_yaml(model.recipe), "output_dir": str(tmp_path)})
     path = trainer.export(str(model.directory), batch_size="dynamic", opset=17)
     assert path == tmp_path / "export" / "lvvit_tiny_p8_dynamic.onnx"
-    assert json.loads(path.with_suffix(".json").read_text())["opset"] == 17
+    assert json.loads(manifest_path(path).read_text())["opset"] == 17
 
 
 # ---- 208 tokens

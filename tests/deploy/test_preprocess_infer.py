@@ -12,6 +12,7 @@ from mindformers_vit import cli
 from mindformers_vit.deploy.benchmark import Throughput, benchmark, table
 from mindformers_vit.deploy.formats import input_files, natural_key
 from mindformers_vit.deploy.infer import infer
+from mindformers_vit.deploy.model_manifest import manifest_path, read_model_manifest
 from mindformers_vit.deploy.preprocess import preprocess, read_input_manifest
 from mindformers_vit.deploy.score import score
 from mindformers_vit.errors import ConfigError, DataError
@@ -190,6 +191,7 @@ def test_sizes_without_a_manifest(tmp_path):
         path.write_bytes(bytes(3 * ONE))
     with pytest.raises(DataError, match=r"a0.bin: 3 images given, expected 1 or 2"):
         infer(model, folder, tmp_path, output_dirname="r3")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "m"]  # no half results
 
 
 def test_a_changed_model_is_not_run(images, tmp_path):
@@ -200,6 +202,58 @@ def test_a_changed_model_is_not_run(images, tmp_path):
     model.write_bytes(bytes(data))
     with pytest.raises(DataError, match=r"small_dynamic.onnx: not the file that was exported"):
         infer(model, tmp_path / "in", tmp_path)
+
+
+def test_the_manifest_of_another_file_is_none(tmp_path):
+    model, other = small_model(tmp_path), small_model(tmp_path, batch=2)
+    manifest_path(model).write_bytes(manifest_path(other).read_bytes())
+    message = r"small_dynamic.onnx.json: is about small_bs2.onnx, not about small_dynamic.onnx"
+    with pytest.raises(DataError, match=message):
+        read_model_manifest(model)
+
+
+def test_inputs_of_another_processor_are_not_run(images, tmp_path):
+    prepare(images, tmp_path / "in", pixels="uint8")
+    values = processor().to_dict()
+    values["image_processor"]["mean"] = [0.5, 0.5, 0.5]
+    model = small_model(tmp_path / "m", processor=values)
+    message = (
+        r"in: not made for small_dynamic.onnx: dtype uint8, not float32; "
+        r"mean \[0.485, 0.456, 0.406\], not \[0.5, 0.5, 0.5\]$"
+    )
+    with pytest.raises(DataError, match=message):
+        infer(model, tmp_path / "in", tmp_path, output_dirname="r")
+    assert not (tmp_path / "r").exists()
+
+
+def test_mindir_is_not_run_by_onnx_runtime(images, tmp_path):
+    prepare(images, tmp_path / "in")
+    model = small_model(tmp_path / "m", export_format="mindir")
+    message = r"small_dynamic.onnx: onnxruntime runs .onnx files only"
+    with pytest.raises(ConfigError, match=message):
+        infer(model, tmp_path / "in", tmp_path, output_dirname="r")
+    with pytest.raises(ConfigError, match=message):
+        benchmark([model], batch_sizes=[1])
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "x"])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["preprocess", "--model", "m", "--image_dir", "d", "--output", "o", "--batch_size"],
+        ["infer", "--model", "m", "--input", "i", "--batchsize"],
+        ["benchmark", "--model", "m", "--loop"],
+        ["benchmark", "--model", "m", "--batch_sizes"],
+        ["atc", "--model", "m", "--batch_sizes"],
+        ["score", "--result", "r", "--num_classes"],
+    ],
+)
+def test_counts_start_at_one(argv, number, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["deploy", *argv, number])
+    assert stop.value.code == 2
+    said = f"error: argument {argv[-1]}: '{number}' given, a number from 1 on is expected\n"
+    assert capsys.readouterr().err.endswith(said)
 
 
 def test_old_results_are_never_mixed_with_new_ones(images, tmp_path):
@@ -275,7 +329,7 @@ def test_benchmark_of_an_open_and_of_fixed_batches(tmp_path, capsys):
         benchmark([dynamic])
     with pytest.raises(ConfigError, match="takes 2 images, --batch_sizes does not name that"):
         benchmark([two], batch_sizes=[1])
-    output = tmp_path / "b.json"
+    output = tmp_path / "new" / "b.json"
     argv = ["deploy", "benchmark", "--model", str(dynamic), "--batch_sizes", "1", "2"]
     assert cli.main([*argv, "--loop", "2", "--output", str(output)]) == 0
     assert capsys.readouterr().out.startswith("| runtime | batch size | images/s (of runs) |")

@@ -74,6 +74,31 @@ def test_the_commands_one_by_one_with_a_batch_that_does_not_divide(models, thous
     assert found["metrics"]["Top1 Accuracy"] == wanted["metrics"]["Top1 Accuracy"]
 
 
+def test_a_road_of_a_fixed_batch_is_gone_once(models, thousand, tmp_path, capsys):
+    model, out = models("vit"), tmp_path / "run"
+    argv = ["deploy", "run", "--config", str(model.recipe), "--load_checkpoint"]
+    argv += [str(model.directory), "--image_dir", str(thousand), "--output", str(out)]
+    argv += ["--loop", "2", "--num_samples", "7", "--options", "export.batch_size=4"]
+    assert cli.main(argv) == 0
+    report = json.loads((out / "report.json").read_text())
+    assert report["model"]["model"] == "vit_tiny_p8_bs4.onnx"
+    assert [item["batch_size"] for item in report["throughput"]] == [4]
+    assert report["score"]["images"] == 7
+    before = (out / "export" / "vit_tiny_p8_bs4.onnx").stat().st_mtime_ns
+    assert cli.main(argv) == 2
+    assert capsys.readouterr().err.endswith("inputs: there already; give a new --output\n")
+    assert (out / "export" / "vit_tiny_p8_bs4.onnx").stat().st_mtime_ns == before
+
+
+@pytest.mark.fast
+def test_a_batch_size_that_is_none(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--config", str(RECIPES["vit"]), "--batch_size", "open"])
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert said.endswith("--batch_size: 'open' given, a number or dynamic is expected\n")
+
+
 @pytest.mark.fast
 def test_the_package_itself_is_the_command_line():
     command = [sys.executable, "-m", "mindformers_vit", "deploy", "score", "--help"]

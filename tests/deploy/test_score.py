@@ -82,6 +82,31 @@ def test_spach_batches_by_the_order_of_the_class_folders(tmp_path):
     assert (found.images, found.hits) == (IMAGES, HITS)
 
 
+def test_numbers_that_count_another_order(tmp_path, labels):
+    """SPACH's batches count class folders, the other scripts the eight digits, in folders, too."""
+    folder = folder_of(tmp_path / "r", "npy", names=lambda number: f"batch-{number:05d}")
+    with pytest.raises(ConfigError, match=r"batch-00000_0.npy: its name has only a number"):
+        score(folder, label_file=labels)
+    for i, label in enumerate(LABELS):
+        path = tmp_path / "val" / f"n{label:02d}" / f"{stem(i)}.JPEG"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    folder = folder_of(tmp_path / "r2", "npy", names=numbered)
+    with pytest.raises(ConfigError, match=r"input_00000_0.npy: its name has only a number"):
+        score(folder, image_dir=tmp_path / "val")
+
+
+def test_class_folders_that_do_not_number_the_classes(tmp_path):
+    for i in range(IMAGES):
+        path = tmp_path / "val" / f"n{i % 3}" / f"{i:03d}.JPEG"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    folder = folder_of(tmp_path / "r", "npy", names=numbered)
+    message = r"val: 3 class folders, but .*input_00000_0.npy has 10 classes"
+    with pytest.raises(DataError, match=message):
+        score(folder, image_dir=tmp_path / "val")
+
+
 def prepared(tmp_path, size):
     """A manifest of inputs as `deploy preprocess` writes it."""
     names = [f"ILSVRC2012_val_{i + 1:08d}.JPEG" for i in range(IMAGES)]
@@ -116,7 +141,7 @@ def test_the_oldest_names(tmp_path, labels):
     inputs = prepared(tmp_path, 1)
     found = score(tmp_path / "r", label_file=labels, input_dir=inputs, num_classes=CLASSES)
     assert found.hits == HITS
-    with pytest.raises(DataError, match="its name has only a number; give --input_dir"):
+    with pytest.raises(DataError, match="its name has only a number; give --input"):
         score(tmp_path / "r", label_file=labels, num_classes=CLASSES)
 
 
@@ -166,6 +191,10 @@ def second_output(folder, path):
     path.rename(path.with_name(path.name.replace("_0.", "_1.")))
 
 
+def same_number(folder, path):
+    write(folder / "input_000004_0.txt", LOGITS[:1], "txt")
+
+
 def too_many(folder, path):
     write(folder / f"{numbered(IMAGES)}_0.txt", LOGITS[:1], "txt")
 
@@ -180,6 +209,7 @@ TAMPERED = [
     (empty, "input_00004_0.txt: empty, or"),
     (stray, "notes.log: not a result; expected <input>_0.bin, .npy or .txt"),
     (second_output, "input_00004_1.txt: output 1 given, a classifier has output 0 only"),
+    (same_number, r"input_0+4_0.txt: a second result of one input; see input_0+4_0.txt"),
     (too_many, "input_00021_0.txt: .*val_label.txt has only 21 images"),
 ]
 
@@ -211,6 +241,15 @@ def test_a_file_in_the_middle_with_rows_missing(tmp_path, labels, kind):
         score(folder, label_file=labels, num_classes=CLASSES)
     with pytest.raises(DataError, match=rf"input_00001_0.{kind}: 7 rows given, expected 8"):
         score(folder, label_file=labels, num_classes=CLASSES, input_dir=prepared(tmp_path, 8))
+
+
+def test_an_image_that_the_manifest_names_twice(tmp_path, labels):
+    folder = folder_of(tmp_path / "r", "npy", names=numbered, size=8)
+    path = prepared(tmp_path, 8) / "manifest.json"
+    path.write_text(path.read_text().replace("00000002.JPEG", "00000003.JPEG"))
+    message = "input_00000_0.npy: 'ilsvrc2012_val_00000003' is in input_00000_0.npy, too"
+    with pytest.raises(DataError, match=message):
+        score(folder, label_file=labels, input_dir=path.parent)
 
 
 def test_results_that_the_manifest_does_not_name(tmp_path, labels):

@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 from mindformers_vit.deploy.atc import atc_command, run_atc, write_op_precision
+from mindformers_vit.deploy.commands.counts import count
 from mindformers_vit.deploy.model_manifest import read_model_manifest
 from mindformers_vit.deploy.npu import soc_version
 
@@ -14,7 +15,7 @@ from mindformers_vit.deploy.npu import soc_version
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", type=Path, required=True, help="exported file")
-    add("--batch_sizes", type=int, nargs="+", metavar="N", help="default: the file's own, or 1")
+    add("--batch_sizes", type=count, nargs="+", metavar="N", help="default: the file's own, or 1")
     add("--soc_version", help="such as Ascend310P3; default: what npu-smi info shows")
     add("--output", type=Path, help="folder of the .om; default: beside the model")
     add("--print_only", action="store_true", help="do not run atc")

@@ -6,16 +6,18 @@ import argparse
 import json
 from pathlib import Path
 
+from mindformers_vit.checkpoint import files
 from mindformers_vit.deploy.backends import SESSIONS
 from mindformers_vit.deploy.benchmark import benchmark, table
+from mindformers_vit.deploy.commands.counts import count
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", type=Path, nargs="+", required=True, help="exported files")
-    add("--batch_sizes", type=int, nargs="+", default=[], metavar="N", help="of an open batch")
+    add("--batch_sizes", type=count, nargs="+", default=[], metavar="N", help="of an open batch")
     add("--backend", choices=tuple(SESSIONS), default="onnxruntime")
-    add("--loop", type=int, default=20, metavar="N", help="runs of each batch size")
+    add("--loop", type=count, default=20, metavar="N", help="runs of each batch size")
     add("--output", type=Path, help="JSON to write")
 
 
@@ -29,4 +31,5 @@ def run(arguments: argparse.Namespace) -> None:
     print(table(found))
     if arguments.output is not None:
         records = [item.as_dict() for item in found]
-        arguments.output.write_text(json.dumps(records, indent=1) + "\n")
+        with files.replacing(arguments.output) as temporary:
+            files.write_file(temporary, (json.dumps(records, indent=1) + "\n").encode())

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from mindformers_vit.deploy.backends import BACKENDS
+from mindformers_vit.deploy.commands.counts import count
 from mindformers_vit.deploy.formats import OUT_FORMATS
 from mindformers_vit.deploy.infer import infer
 
@@ -19,7 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--outfmt", choices=OUT_FORMATS, default="NPY", help="TXT keeps 6 decimals only")
     add("--backend", choices=BACKENDS, default="onnxruntime")
     add(
-        "--batchsize", type=int, metavar="N", help="images of a run, where the model leaves it open"
+        "--batchsize",
+        type=count,
+        metavar="N",
+        help="images of a run, where the model leaves it open",
     )
 
 

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from mindformers_vit.deploy.commands.counts import count
 from mindformers_vit.deploy.model_manifest import read_model_manifest
 from mindformers_vit.deploy.preprocess import preprocess
 from mindformers_vit.models.auto import AutoProcessor
@@ -21,12 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--model", required=True, help="exported file, model name, model directory or yaml")
     add("--image_dir", type=Path, required=True, help="images, flat or in class folders")
     add("--output", type=Path, required=True, help="new folder for the input files")
-    add("--batch_size", type=int, default=1, metavar="N", help="images of a file")
+    add("--batch_size", type=count, default=1, metavar="N", help="images of a file")
     add("--naming", choices=("number", "stem"), default="number",
         help="input_00000.bin, or the image's own name")  # fmt: skip
     add("--pixels", choices=("normalised", "uint8"), help="default: what the exported file takes")
     add("--num_workers", type=int, default=os.cpu_count() or 1, metavar="N")
-    add("--num_samples", type=int, metavar="N", help="only so many images")
+    add("--num_samples", type=count, metavar="N", help="only so many images")
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -6,6 +6,7 @@ import argparse
 import logging
 from pathlib import Path
 
+from mindformers_vit.deploy.commands.counts import count
 from mindformers_vit.deploy.score import TOP, score, write_score
 
 logger = logging.getLogger(__name__)
@@ -17,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--label_file", type=Path, help="<file name> <class index> a line; or")
     add("--image_dir", type=Path, help="class folders")
     add("--input", type=Path, help="folder of the input files, whose manifest names the images")
-    add("--num_classes", type=int, metavar="N", help="needed for BIN")
+    add("--num_classes", type=count, metavar="N", help="needed for BIN")
     add("--output", type=Path, default=Path("result.json"), help="JSON to write")
 
 
