@@ -152,13 +152,13 @@ def test_float16(models, logits, tmp_path, family):
     checked = manifest.verification
     assert checked.tolerance is None
     assert 1e-5 < checked.max_difference < 0.05
-    assert 0 <= checked.top1_agreement <= 1
     written = onnx.load(path)
     kinds = {onnx.TensorProto.DataType.Name(t.data_type) for t in written.graph.initializer}
     assert "FLOAT16" in kinds
     assert written.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
     found = OnnxSession(path)(IMAGES)
     assert 1e-5 < np.abs(found - logits(family)).max() < 0.05
+    assert 0.5 <= checked.top1_agreement
     plain = trace(models(family).network, GraphOptions(batch_size=None))
     assert path.stat().st_size < 0.6 * plain.ByteSize()
 

@@ -30,6 +30,8 @@ def test_what_counts_as_different():
         compare(small + 1e-6, small, tolerance=1e-4, runtime="x")
     half = compare(wanted[:, ::-1], wanted, tolerance=None, runtime="x")
     assert (half.tolerance, half.top1_agreement) == (None, 0.0)
+    one = compare(np.array([[1.0, 2.0], [1.0, 2.0]]), wanted, tolerance=None, runtime="x")
+    assert one.top1_agreement == 0.5
     with pytest.raises(ExportError, match="allowed is a finite one"):
         compare(wanted * np.nan, wanted, tolerance=None, runtime="x")
 
