@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from mindformers_vit.data.imagenet import are_imagenet_folders
 from mindformers_vit.engine import build, output
 from mindformers_vit.engine.plan import Plan
 from mindformers_vit.engine.resume import ResumePoint, find_resume_point
+from mindformers_vit.engine.run_lock import only_run_in
 from mindformers_vit.engine.weights import (
     check_settings,
     check_weights,
@@ -71,13 +73,26 @@ def run(
         None after training, a dict of metrics after evaluation, a list after prediction, the
         file's path after export.
     """
-    mode = plan.run.run_mode
     data = build.open_data(plan, has_inputs=inputs is not None)
     if data.train is not None:
         plan = with_labels(plan, data.train.classes)
     directory = output.prepare(plan)
     for warning in plan.warnings:
         logger.warning(warning)
+    with only_run_in(directory) if plan.run.is_training else nullcontext():
+        return _carry_out(plan, data, directory, inputs, network, processor, callbacks)
+
+
+def _carry_out(
+    plan: Plan,
+    data: build.Data,
+    directory: Path,
+    inputs: Any,
+    network: Any,
+    processor: Any,
+    callbacks: Sequence[Any],
+) -> Any:
+    mode = plan.run.run_mode
     start = _resume_point(plan, data, directory)
     if start is not None and start.finished and network is None:
         logger.info(
