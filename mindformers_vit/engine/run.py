@@ -16,6 +16,7 @@ from mindformers_vit.engine import build, output
 from mindformers_vit.engine.plan import Plan
 from mindformers_vit.engine.resume import ResumePoint, find_resume_point
 from mindformers_vit.engine.run_lock import only_run_in
+from mindformers_vit.engine.signals import held_back
 from mindformers_vit.engine.weights import (
     check_settings,
     check_weights,
@@ -104,12 +105,13 @@ def _carry_out(
     config_text = output.config_text(plan)
     output.write_config(plan, directory, config_text)
     context = plan.run.context
-    device = compat.set_device(
-        context.device_target,
-        device_id=context.device_id,
-        mode=context.mode,
-        memory=context.max_device_memory,
-    )
+    with held_back():  # of a MindSpore that is half imported, Python's end would abort
+        device = compat.set_device(
+            context.device_target,
+            device_id=context.device_id,
+            mode=context.mode,
+            memory=context.max_device_memory,
+        )
     logger.info("%s on %s, output in %s", mode, device, directory)
     if plan.run.is_training:
         from mindformers_vit.engine.train import train
