@@ -3,7 +3,8 @@
     python -m tests.reliability.announced PLACE SECONDS --config ...
 
 PLACE: import, mindspore (half imported), compile, step (the third), evaluation, save (the first).
-SECONDS pass in Python, where signals are handled; in `compile` none pass, MindSpore is at work there.
+SECONDS pass in Python, where signals are handled; in `compile` none pass, MindSpore is at
+work there.
 """
 
 import sys
