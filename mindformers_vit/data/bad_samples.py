@@ -48,12 +48,13 @@ class BadSamples:
     def _write(self, path: str, reason: str) -> None:
         line = {"data": self.name, "path": path, "reason": reason}
         try:
-            text = self._file.read_text(encoding="utf-8") if self._file.is_file() else ""
+            known = self._file.read_bytes() if self._file.is_file() else b""
+            text = known.decode(errors="replace")  # a kill may have cut within a character
             if line in _lines(text):
                 return
             with self._file.open("a", encoding="utf-8") as file:
                 cut = "\n" if text and not text.endswith("\n") else ""  # by a kill
-                file.write(cut + json.dumps(line, ensure_ascii=False) + "\n")
+                file.write(cut + json.dumps(line) + "\n")  # escaped: a name may be no UTF-8
         except OSError as error:
             logger.warning("%s cannot be written: %s", self._file, error)
 
@@ -61,7 +62,7 @@ class BadSamples:
 def _lines(text: str) -> list[object]:
     """What is listed already; a line cut by a kill is not."""
     found: list[object] = []
-    for line in text.splitlines():
+    for line in text.split("\n"):
         try:
             found.append(json.loads(line))
         except ValueError:

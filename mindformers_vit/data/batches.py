@@ -158,6 +158,6 @@ class Recipe:
 
 def _repeat_row(out: Batch, labels: NDArray[np.int32], row: int) -> None:
     labels[row] = labels[row - 1]
-    for key in ("image", "noise", "drop_noise", "index"):
+    for key in ("image", "target", "noise", "drop_noise", "index"):
         if key in out:
             out[key][row] = out[key][row - 1]

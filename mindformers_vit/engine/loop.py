@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mindformers_vit.engine.bad_batch import save_step_batch
 from mindformers_vit.engine.parallel import ONE, World
 from mindformers_vit.engine.signals import Signals
-from mindformers_vit.errors import CheckpointError, Interrupted, TrainingError
+from mindformers_vit.errors import CheckpointError, Interrupted, SaveError, TrainingError
 
 if TYPE_CHECKING:
     from mindformers_vit.data.loader import Loader
@@ -271,13 +271,22 @@ class TrainLoop:
         self.evaluated_step = self.global_step
         self._call("on_evaluate_end")
         accuracy = self.metrics.get("Top1 Accuracy")
-        if accuracy is not None and (self.best is None or accuracy > self.best):
+        better = accuracy is not None and (self.best is None or accuracy > self.best)
+        if better and self._keep_best():
             self.best, self.best_step = accuracy, self.global_step
-            if self._save_network is not None:
-                self._save_network("best")
         if self._saved_at == self.global_step:  # that checkpoint does not know of it
             self._saved_at = -1
             self.save()
+
+    def _keep_best(self) -> bool:
+        """Whether the network could be written; that it could not is no reason to end."""
+        try:
+            if self._save_network is not None:
+                self._save_network("best")
+        except SaveError as error:
+            logger.warning("%s; the best network stays the one before, training goes on", error)
+            return False
+        return True
 
     def _call(self, hook: str, *arguments: Any) -> None:
         for callback in self._callbacks:

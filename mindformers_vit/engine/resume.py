@@ -29,11 +29,12 @@ logger = logging.getLogger(__name__)
 _FINISHED = "finished.json"
 _NETWORK = "checkpoint_network/rank_0/network.yaml"
 _SHOWN = 12  # settings that differ
+_MAPS = "train_dataset.data_loader.label_map_dir"
 _MAY_CHANGE = (  # when resuming: these do not touch an update
     "run_mode", "output_dir", "resume_training", "force_resume", "do_eval", "callbacks",
     "eval_dataset", "predict", "processor", "metric", "context.device", "context.max_device_memory",
     "runner_config.max_steps", "runner_config.max_skipped_steps",
-    "train_dataset.data_loader.dataset_dir", "train_dataset.data_loader.label_map_dir",
+    "train_dataset.data_loader.dataset_dir", _MAPS,
     "train_dataset.max_bad_samples",
     "train_dataset.data_loader.num_parallel_workers", "train_dataset.num_parallel_workers",
     "model.model_config.checkpoint_name_or_path",
@@ -144,6 +145,8 @@ def _as_of_now(text: str, where: str) -> Any:
 def _changes(before: Any, now: Any, may_change: tuple[str, ...]) -> str:
     """The settings that differ, one a line: with them it would be another run."""
     old, new = _flat(before), _flat(now)
+    touching = _touching(old, new)
+    may_change = tuple(key for key in may_change if key not in touching)
     different = [
         f"  {key}: {_word(old.get(key))} there, {_word(new.get(key))} here"
         for key in sorted(old.keys() | new.keys())
@@ -151,6 +154,16 @@ def _changes(before: Any, now: Any, may_change: tuple[str, ...]) -> str:
     ]
     more = [f"  ... and {len(different) - _SHOWN} more"] if len(different) > _SHOWN else []
     return "\n".join([*different[:_SHOWN], *more])
+
+
+def _touching(old: Mapping[str, Any], new: Mapping[str, Any]) -> set[str]:
+    """What touches the updates of these two runs although it may change in others."""
+    found = set()
+    if not any(key.startswith("train_dataset.transforms") for key in new):
+        found.add("processor")  # it makes the training images
+    if (_MAPS in old) != (_MAPS in new):  # where they lie may change, not whether there are any
+        found.add(_MAPS)
+    return found
 
 
 def _word(value: Any) -> str:

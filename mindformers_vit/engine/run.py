@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from mindformers_vit.data.imagenet import are_imagenet_folders
 from mindformers_vit.engine import build, output, parallel
 from mindformers_vit.engine.plan import Plan
 from mindformers_vit.engine.resume import ResumePoint, find_resume_point
+from mindformers_vit.engine.run_lock import only_run_in
+from mindformers_vit.engine.signals import held_back
 from mindformers_vit.engine.weights import (
     check_settings,
     check_weights,
@@ -76,13 +79,27 @@ def run(
     if plan.world.is_scheduler:
         _start_device(plan)
         return None
-    mode = plan.run.run_mode
     data = build.open_data(plan, has_inputs=inputs is not None)
     if data.train is not None:
         plan = with_labels(plan, data.train.classes)
     directory = output.prepare(plan)
     for warning in plan.warnings:
         logger.warning(warning)
+    writes = plan.run.is_training and plan.world.is_first  # for all ranks
+    with only_run_in(directory) if writes else nullcontext():
+        return _carry_out(plan, data, directory, inputs, network, processor, callbacks)
+
+
+def _carry_out(
+    plan: Plan,
+    data: build.Data,
+    directory: Path,
+    inputs: Any,
+    network: Any,
+    processor: Any,
+    callbacks: Sequence[Any],
+) -> Any:
+    mode = plan.run.run_mode
     start = _resume_point(plan, data, directory)
     if start is not None and start.finished and network is None:
         logger.info(
@@ -119,12 +136,13 @@ def run(
 def _start_device(plan: Plan) -> str:
     """Choose the device and meet the other ranks; the device's name."""
     context = plan.run.context
-    name = compat.set_device(
-        "CPU" if plan.world.is_scheduler else context.device_target,
-        device_id=parallel.device_id(plan.world, context.device_id),
-        mode=context.mode,
-        memory=context.max_device_memory,
-    )
+    with held_back():  # of a MindSpore that is half imported, Python's end would abort
+        name = compat.set_device(
+            "CPU" if plan.world.is_scheduler else context.device_target,
+            device_id=parallel.device_id(plan.world, context.device_id),
+            mode=context.mode,
+            memory=context.max_device_memory,
+        )
     parallel.join(plan.world)
     return name
 

@@ -63,3 +63,20 @@ class Signals:
             signal.signal(each, signal.SIG_DFL)
         if self._raises:
             raise Interrupted(number)
+
+
+@contextlib.contextmanager
+def held_back() -> Iterator[None]:
+    """A block that must not be left half done, as MindSpore's import; a signal comes after it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {each: signal.signal(each, lambda n, _: came.append(n)) for each in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        signal.raise_signal(came[0])

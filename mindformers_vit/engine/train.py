@@ -23,7 +23,7 @@ from mindformers_vit.engine.resume import ResumePoint, mark_finished, saver_of, 
 from mindformers_vit.engine.signals import Signals
 from mindformers_vit.engine.train_step import TrainStep, training_forward
 from mindformers_vit.engine.weights import find_weights, load_network
-from mindformers_vit.errors import ConfigError
+from mindformers_vit.errors import CheckpointError, ConfigError, SaveError
 from mindformers_vit.optim import schedules
 from mindformers_vit.optim.choose import make_optimizer
 from mindformers_vit.optim.ema import Ema
@@ -187,13 +187,13 @@ def _evaluate(
 
 
 def _save_network(network: Any, ema: Ema | None, plan: Plan, directory: Path, name: str) -> Path:
-    """The network alone, with its configuration, labels and processor."""
+    """The network alone, with its configuration, labels and processor; SaveError if it fails."""
     target = directory / "checkpoint_network" / "rank_0"
     if name != "network":
         target = target / name
-    if ema is None:
-        network.save_pretrained(target, save_name="network", processor=plan.processor)
-    else:
-        with ema.swapped_in():
+    try:
+        with ema.swapped_in() if ema is not None else nullcontext():
             network.save_pretrained(target, save_name="network", processor=plan.processor)
+    except (OSError, CheckpointError) as error:
+        raise SaveError(f"the network cannot be saved: {error}") from error
     return target

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from mindformers_vit.data.augment_ops import INCREASING_OPS
+from mindformers_vit.data.bad_samples import BadSamples
 from mindformers_vit.data.decode import load_rgb
 from mindformers_vit.data.label_maps import LabelMaps
 from mindformers_vit.data.label_view import LabelView
@@ -207,6 +208,22 @@ def test_missing_and_damaged_maps_are_named(folders, tmp_path):
     first = Path(first).with_suffix(".npy").name
     with pytest.raises(DataError, match=rf"maps/[abc]/{first}: "):
         list(loader(root, [CROP, *END], maps, batch_size=1).epoch(0))
+
+
+def test_bad_images_in_a_row_have_the_targets_of_the_one_that_stands_in(folders, tmp_path):
+    root = tmp_path / "copy"
+    shutil.copytree(folders, root)
+    source = open_source(root / "images")
+    for path in source.paths[:2]:
+        Path(path).write_text("not an image")
+    batches = Loader(
+        source, build_transforms([CROP, *END]), 4, seed=0, shuffle=False, drop_last=True,
+        num_workers=0, num_classes=3, label_maps=maps_of(root),
+        bad_samples=BadSamples("train_dataset", 13, 2, tmp_path),
+    )  # fmt: skip
+    batch = next(batches.epoch(0))
+    assert batch["index"].tolist() == [2, 2, 2, 3]
+    assert np.array_equal(batch["target"][[0, 1]], batch["target"][[2, 2]])
 
 
 def test_label_maps_do_not_go_with_mixup(folders):

@@ -87,7 +87,7 @@ def test_numbers_for_programs(tmp_path):
 
 
 def test_a_line_that_a_kill_cut_is_forgotten(tmp_path):
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2, "lo')
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1}\n{"step": \xff}\n{"step": 2, "lo')
     writer = MetricsWriter(tensorboard=False)
     writer.on_train_begin(loop_at(2, tmp_path))
     writer.on_step_end(loop_at(3, tmp_path))

@@ -8,7 +8,7 @@ import yaml
 from mindformers_vit.config.loader import load_yaml, set_dotted
 from mindformers_vit.engine.output import config_text
 from mindformers_vit.engine.plan import make_plan
-from mindformers_vit.engine.resume import _as_of_now, _changes
+from mindformers_vit.engine.resume import _MAY_CHANGE, _as_of_now, _changes
 from mindformers_vit.errors import ConfigError
 
 pytestmark = pytest.mark.fast
@@ -152,3 +152,25 @@ def test_a_checkpoint_of_before_a_setting_was_invented_can_be_resumed():
     other = _as_of_now(yaml.safe_dump(values), "a")
     assert "optimizer.beta1: 0.5 there" in _changes(other, yaml.safe_load(now), ())
     assert "optimizer.gone: 1 there, not set here" in _changes(other, yaml.safe_load(now), ())
+
+
+def test_what_makes_the_pixels_or_the_targets_may_not_change_in_a_run():
+    """Where label maps lie may; and the processor where the training images have transforms."""
+    key = "train_dataset.data_loader.label_map_dir"
+    plain = load_yaml(ROOT / "configs/lvvit/run_lvvit_tiny_cpu.yaml")
+
+    def text(values: dict, *changes: tuple[str, object]) -> dict:
+        for name, value in changes:
+            values = set_dotted(values, name, value)
+        return yaml.safe_load(config_text(make_plan(values)))
+
+    maps = text(plain, (key, "maps"))
+    assert _changes(maps, text(plain, (key, "moved")), _MAY_CHANGE) == ""
+    assert _changes(maps, text(plain), _MAY_CHANGE) == f"  {key}: maps there, not set here"
+    assert _changes(text(plain), maps, _MAY_CHANGE) == f"  {key}: not set there, maps here"
+    size, mean = "processor.image_processor.size", "processor.image_processor.mean"
+    two = [text(load_yaml(MAE), (size, 64), (mean, [n, n, n])) for n in (0.4, 0.5)]
+    assert _changes(*two, _MAY_CHANGE) == ""
+    no_transforms = ("train_dataset.transforms", [])
+    two = [text(load_yaml(MAE), no_transforms, (mean, [n, n, n])) for n in (0.4, 0.5)]
+    assert f"  {mean}.0: 0.4 there, 0.5 here" in _changes(*two, _MAY_CHANGE)

@@ -2,8 +2,9 @@
 
     python -m tests.reliability.announced PLACE SECONDS --config ...
 
-PLACE: import, compile, step (the third), evaluation, save (the first). SECONDS pass in Python,
-where signals are handled; in `compile` none pass, MindSpore is at work there.
+PLACE: import, mindspore (half imported), compile, step (the third), evaluation, save (the first).
+SECONDS pass in Python, where signals are handled; in `compile` none pass, MindSpore is at
+work there.
 """
 
 import sys
@@ -34,6 +35,17 @@ def at_call(owner, name: str, number: int, say) -> None:
     setattr(owner, name, call)
 
 
+class AtImport:
+    """A finder of modules that finds none: `say()` where this one is first looked for."""
+
+    def __init__(self, name: str, say) -> None:
+        self.name, self.say = name, say
+
+    def find_spec(self, name: str, path=None, target=None) -> None:
+        if name == self.name:
+            self.say()
+
+
 def main(place: str, seconds: float, flags: list[str]) -> int:
     def say() -> None:
         announce(place, seconds)
@@ -43,6 +55,8 @@ def main(place: str, seconds: float, flags: list[str]) -> int:
 
     if place == "import":
         at_call(build, "open_data", 1, say)
+    elif place == "mindspore":
+        sys.meta_path.insert(0, AtImport("mindspore.nn.optim", say))
     elif place == "save":
         at_call(CheckpointStore, "_write", 1, say)
     else:

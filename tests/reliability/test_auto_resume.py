@@ -1,7 +1,10 @@
 """The same command again: it goes on, says from where, and does nothing when nothing is left."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
@@ -173,3 +176,19 @@ def test_killed_in_the_evaluation_that_ends_an_epoch(run, unbroken, tmp_path):
     assert_same(unbroken["vit"], tmp_path / "out")
     lines = (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()
     assert [v["step"] for v in map(json.loads, lines) if "Top1 Accuracy" in v] == [3, 6]
+
+
+def test_a_second_run_at_the_same_time_is_refused(run, tmp_path, capsys):
+    """The lock of another process, and that it goes when that process is killed."""
+    lock = tmp_path / "out" / "log" / ".lock"
+    lock.parent.mkdir(parents=True)
+    code = "import fcntl, sys; f = open(sys.argv[1], 'ab'); fcntl.lockf(f, 2); print(1, flush=True)"
+    command_line = [sys.executable, "-c", code + "; sys.stdin.read()", str(lock)]
+    with subprocess.Popen(command_line, stdin=PIPE, stdout=PIPE) as other:
+        assert other.stdout.readline() == b"1\n"
+        assert run("mae", "out", stop_at(1)) == 2
+        said = capsys.readouterr().err
+        assert f"error: output_dir: another run trains in '{tmp_path / 'out'}'" in said
+        assert {path.name for path in (tmp_path / "out").iterdir()} == {"log"}
+        other.kill()
+    assert run("mae", "out", stop_at(1)) == 0

@@ -95,6 +95,19 @@ def test_over_the_threshold_the_list_ends_the_run(tmp_path):
     assert len(lines) == 5
 
 
+@pytest.mark.fast
+@pytest.mark.parametrize("name", ["\udcff", "\u2028", "\n", "\u732b"])
+def test_a_bad_image_may_have_any_name(name, tmp_path):
+    """Bytes that are no UTF-8 among them: Python reads such a byte as a surrogate."""
+    for _ in range(2):  # and the run after a kill
+        BadSamples("train_dataset", 100, 2, tmp_path).add(f"{name}.jpg", f"{name}.jpg: broken")
+    (line,) = listed(tmp_path)
+    assert line["path"] == f"{name}.jpg"
+    (tmp_path / "bad_samples.jsonl").write_bytes(b'{"data": "\xe7\x8c')  # cut in a character
+    BadSamples("train_dataset", 100, 2, tmp_path).add("a", "a: broken")
+    assert (tmp_path / "bad_samples.jsonl").read_bytes().count(b"\n") == 2
+
+
 def test_training(weights, strange):
     assert sorted(line["path"] for line in listed(weights)) == planted(strange)
     assert {line["data"] for line in listed(weights)} == {"train_dataset"}

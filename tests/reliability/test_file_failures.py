@@ -178,6 +178,25 @@ def test_a_full_disk_under_a_whole_run(mae_yaml, run_flags, tmp_path, shared_ste
     assert command(mae_yaml, out, *run_flags["mae"], every) == 0
 
 
+def test_the_network_alone_cannot_be_written(vit_yaml, run_flags, tmp_path, shared_steps, capsys):
+    """The best one is a warning, the last one an error of its own; the checkpoints are there."""
+    networks = tmp_path / "out" / "checkpoint_network" / "rank_0"
+    networks.mkdir(parents=True)
+    (networks / "best").write_text("in the way")
+    assert command(vit_yaml, tmp_path / "out", *run_flags["vit"]) == 0
+    said = capsys.readouterr().err
+    assert "the best network stays the one before, training goes on" in said
+    state = trained(tmp_path / "out")[1]
+    assert (state["best"], state["best_step"], state["global_step"]) == (None, -1, 6)
+    shutil.rmtree(networks)
+    networks.write_text("in the way")
+    assert command(vit_yaml, tmp_path / "out", *run_flags["vit"]) == 1
+    said = capsys.readouterr().err
+    (last,) = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert "the network cannot be saved: " in last and str(networks) in last
+    assert "Traceback" not in said
+
+
 def test_no_file_may_grow(mae_yaml, run_flags, tmp_path):
     """The system itself refuses, also the logs, metrics and TensorBoard's thread."""
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # noqa: E731

@@ -44,6 +44,7 @@ def start(vit_yaml, run_flags, tmp_path):
     ("place", "seconds", "number", "saved"),
     [
         ("import", 30, INT, None),
+        ("mindspore", 1, TERM, None),
         ("compile", 0, TERM, None),
         ("step", 1, TERM, (1, 3, -1)),
         ("step", 1, INT, (1, 3, -1)),

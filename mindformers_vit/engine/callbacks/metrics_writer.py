@@ -77,7 +77,7 @@ def _drop_after(path: Path, loop: TrainLoop) -> None:
     if not path.is_file():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
         try:
             values = json.loads(line)
             last = loop.global_step if "lr" in values else loop.evaluated_step
