@@ -28,6 +28,7 @@ from mindformers_vit.errors import CheckpointError, ConfigError
 logger = logging.getLogger(__name__)
 _FINISHED = "finished.json"
 _NETWORK = "checkpoint_network/rank_0/network.yaml"
+_BATCH = "global batch (runner_config.batch_size x ranks)"
 _SHOWN = 12  # settings that differ
 _MAPS = "train_dataset.data_loader.label_map_dir"
 _MAY_CHANGE = (  # when resuming: these do not touch an update
@@ -38,7 +39,7 @@ _MAY_CHANGE = (  # when resuming: these do not touch an update
     "train_dataset.max_bad_samples",
     "train_dataset.data_loader.num_parallel_workers", "train_dataset.num_parallel_workers",
     "model.model_config.checkpoint_name_or_path",
-    "use_parallel", "runner_config.batch_size",  # the loop compares the global batch
+    "use_parallel", "runner_config.batch_size",  # their product is compared
 )  # fmt: skip
 
 
@@ -102,7 +103,9 @@ def find_resume_point(
     text = (found / CONFIG).read_text(encoding="utf-8")
     # a run that began from other weights is another run, unless one of its checkpoints is named
     may_change = _MAY_CHANGE if wanted == "auto" else (*_MAY_CHANGE, "load_checkpoint")
+    state = json.loads((found / STATE).read_text(encoding="utf-8"))
     before, now = _as_of_now(text, str(found)), parse_yaml(config_text, "config")
+    before[_BATCH], now[_BATCH] = state["batch_size"], length.batch_size
     changes = _changes(before, now, may_change)
     if changes and not forced:
         raise CheckpointError(
@@ -112,7 +115,6 @@ def find_resume_point(
         )
     if changes:
         logger.warning("force_resume: %s is of a run with other settings:\n%s", found, changes)
-    state = json.loads((found / STATE).read_text(encoding="utf-8"))
     own = found.parent == _store_of(plan, directory).root
     return ResumePoint(found, state, _is_finished(directory, state, length), forced, own)
 

@@ -141,11 +141,11 @@ def test_the_best_accuracy_so_far_is_in_the_checkpoint_of_the_same_step(run, tmp
     ("change", "said"),
     [
         (["--epochs", "3"], "runner_config.epochs: 2 there, 3 here"),
-        (["--batch_size", "2"], "runner_config.batch_size: 4 there, 2 here"),
+        (["--batch_size", "2"], "global batch (runner_config.batch_size x ranks): 4 there, 2 here"),
         # the same number of steps in an epoch, of other images
         (
             ["--batch_size", "2", "--gradient_accumulation_steps", "4"],
-            "runner_config.batch_size: 4 there, 2 here",
+            "global batch (runner_config.batch_size x ranks): 4 there, 2 here",
         ),
         (["--gradient_accumulation_steps", "3"], "gradient_accumulation_steps: 2 there, 3 here"),
         (["--seed", "9"], "seed: 0 there, 9 here"),
