@@ -7,10 +7,13 @@ It turns flags into one mapping, and errors into one screen and an exit code: 0 
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from mindformers_vit.config.loader import find_config, load_yaml, parse_override, set_dotted
@@ -57,6 +60,11 @@ _FLAGS: list[tuple[str, tuple[str, ...], str, str]] = [
 ]
 
 
+COMMANDS = {  # name -> "module:function" that takes the rest of the command line
+    "report": "mindformers_vit.report.command:main",
+}
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns its exit code and never raises what a user caused."""
     _log_to_terminal()
@@ -91,10 +99,14 @@ def _log_to_terminal() -> None:
 
 
 def _run(argv: list[str]) -> int:
+    if argv and argv[0] in COMMANDS:
+        module, _, function = COMMANDS[argv[0]].partition(":")
+        command: Callable[[list[str]], int] = getattr(importlib.import_module(module), function)
+        return command(argv[1:])
     values, dry_run = read_command_line(argv)
     from mindformers_vit.engine.plan import make_plan
 
-    plan = make_plan(values)
+    plan = make_plan(values, recipe_of(argv))
     from mindformers_vit.engine import run
 
     if dry_run:
@@ -163,6 +175,11 @@ def read_command_line(argv: list[str]) -> tuple[dict[str, Any], bool]:
     if arguments.predict_data:
         values = set_dotted(values, "predict.data", arguments.predict_data)
     return values, arguments.dry_run
+
+
+def recipe_of(argv: list[str]) -> Path:
+    """The yaml that a command line names."""
+    return find_config(build_parser().parse_known_args(argv)[0].config)
 
 
 def _dotted(rest: list[str], parser: argparse.ArgumentParser) -> list[str]:

@@ -18,9 +18,10 @@ LAYERS = [
     ({"tools"}, {*BASE, "config", "data"}),
     ({"models"}, {*BASE, "config", *CORE, "tools", "models"}),
     ({"pipelines"}, {*BASE, "config", *CORE, "tools", "models"}),
-    ({"engine"}, {*BASE, "config", *CORE, "tools", "models", "pipelines"}),
+    ({"report"}, {*BASE, "config", "data"}),
+    ({"engine"}, {*BASE, "config", *CORE, "tools", "models", "pipelines", "report"}),
 ]
-TOP = {"__init__", "cli", "trainer", "pipeline"}
+TOP = {"__init__", "__main__", "cli", "trainer", "pipeline"}
 FAMILIES = sorted(p.parent.name for p in PACKAGE.glob("models/*/*_config.py"))
 
 

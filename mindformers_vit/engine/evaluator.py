@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import mindspore as ms
@@ -11,9 +12,13 @@ from mindformers_vit.data.loader import Loader
 from mindformers_vit.metrics import Accuracy
 from mindformers_vit.models.layers.patch_embed import patchify_numpy
 
+Observer = Callable[[dict[str, Any], Any], None]  # batch, logits (B, K)
 
-def evaluate(network: Any, loader: Loader, task: str) -> dict[str, float]:
-    """Metrics of `network` over all images of `loader`.
+
+def evaluate(
+    network: Any, loader: Loader, task: str, observe: Observer | None = None
+) -> dict[str, float]:
+    """Metrics of `network` over all images of `loader`; `observe` sees a classifier's batches.
 
     Returns:
         `{"Top1 Accuracy": fraction, "Top5 Accuracy": fraction}` for a classifier,
@@ -26,6 +31,8 @@ def evaluate(network: Any, loader: Loader, task: str) -> dict[str, float]:
     for batch in loader.epoch(0):
         logits = network(ms.Tensor(batch["image"])).asnumpy()
         counts.add(logits, batch["label"], batch["valid"])
+        if observe is not None:
+            observe(batch, logits)
     return counts.result()
 
 

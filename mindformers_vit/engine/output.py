@@ -4,6 +4,7 @@
 output_dir/
   config_<run_mode>.yaml                          the resolved configuration
   metrics.jsonl, summary/rank_0/                  MetricsWriter
+  report.html, report/                            the run on one page, and what it is made from
   log/rank_0/info.log, error.log
   checkpoint/rank_0/<prefix>_rank_0-<epoch>_<step>/   training checkpoints
   checkpoint_network/rank_0/                      the network alone: final, and best when evaluated

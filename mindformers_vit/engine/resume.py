@@ -10,6 +10,7 @@ from typing import Any
 from mindformers_vit.checkpoint.manifest import FILE_NAME
 from mindformers_vit.checkpoint.store import CheckpointStore, load_checkpoint
 from mindformers_vit.config.loader import parse_yaml
+from mindformers_vit.engine import reporting
 from mindformers_vit.engine.plan import Plan
 from mindformers_vit.engine.weights import newest_checkpoint
 from mindformers_vit.errors import CheckpointError
@@ -80,7 +81,7 @@ def _flat(values: Any, path: str = "") -> dict[str, Any]:
 
 def set_aside(directory: Path) -> None:
     """Move what an earlier run left into `previous_<n>/`, out of a new run's way."""
-    names = ("checkpoint", "checkpoint_network", "metrics.jsonl", "summary")
+    names = ("checkpoint", "checkpoint_network", "metrics.jsonl", "summary", *reporting.PATHS)
     old = [directory / name for name in names if (directory / name).exists()]
     if not old:
         return

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mindformers_vit import compat
-from mindformers_vit.engine import build, output
+from mindformers_vit.engine import build, output, reporting
 from mindformers_vit.engine.plan import Plan
 from mindformers_vit.engine.weights import (
     check_settings,
@@ -19,6 +19,7 @@ from mindformers_vit.engine.weights import (
     with_labels,
 )
 from mindformers_vit.errors import DataError
+from mindformers_vit.report.confusion import Confusion
 
 logger = logging.getLogger(__name__)
 
@@ -99,13 +100,15 @@ def _evaluate(plan: Plan, data: build.Data, network: Any, directory: Path) -> di
     assert data.evaluation is not None
     _check_labels(plan, data.evaluation.classes)
     with build.eval_loader(plan, data.evaluation) as loader:
-        metrics = evaluate(network, loader, plan.family.task)
+        confusion = Confusion()
+        metrics = evaluate(network, loader, plan.family.task, confusion.add)
     record = {"metrics": metrics, "images": len(data.evaluation)}
     record |= {"load_checkpoint": plan.run.load_checkpoint}
     (directory / "eval_result.json").write_text(json.dumps(record, indent=1) + "\n")
     logger.info("%d images evaluated, each once", len(data.evaluation))
     for name, value in metrics.items():
         logger.info("%s = {'%s': %s}", name, name, value)
+    reporting.after_evaluation(plan, directory, confusion, data.evaluation, metrics)
     return metrics
 
 

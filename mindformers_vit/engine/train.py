@@ -13,7 +13,8 @@ from mindformers_vit.checkpoint.store import CheckpointStore
 from mindformers_vit.engine import build
 from mindformers_vit.engine.callbacks.checkpoint_monitor import CheckpointMonitor
 from mindformers_vit.engine.callbacks.evaluate import EvaluateCallback
-from mindformers_vit.engine.evaluator import evaluate
+from mindformers_vit.engine.callbacks.report_writer import ReportWriter
+from mindformers_vit.engine.evaluator import Observer, evaluate
 from mindformers_vit.engine.loop import Length, TrainLoop
 from mindformers_vit.engine.loss_scale import LossScale
 from mindformers_vit.engine.plan import Plan
@@ -45,10 +46,11 @@ def train(
     if resume is None:
         set_aside(directory)
     step = _train_step(plan, network, data.length)
+    report = ReportWriter.of(plan, network, data.train, data.evaluation)
     evaluation = None
     if data.evaluation is not None:
         loader = build.eval_loader(plan, data.evaluation)
-        evaluation = partial(_evaluate, network, step.ema, loader, plan.family.task)
+        evaluation = partial(_evaluate, network, step.ema, loader, plan.family.task, report.observe)
     save = partial(_save_network, network, step.ema, plan, directory)
     loop = TrainLoop(
         length=data.length,
@@ -58,7 +60,7 @@ def train(
         output_dir=directory,
         store=store,
         config_text=config_text,
-        callbacks=[*_evaluation_callback(plan), *plan.callbacks, *callbacks],
+        callbacks=[*_evaluation_callback(plan), *plan.callbacks, *callbacks, report],
         evaluator=evaluation,
         save_network=save,
     )
@@ -148,13 +150,15 @@ def _evaluation_callback(plan: Plan) -> list[Any]:
     return [EvaluateCallback(**settings)]
 
 
-def _evaluate(network: Any, ema: Ema | None, loader: Any, task: str) -> dict[str, float]:
+def _evaluate(
+    network: Any, ema: Ema | None, loader: Any, task: str, observe: Observer
+) -> dict[str, float]:
     """Metrics of the averaged weights where there are any, else of the weights."""
     if ema is None:
-        metrics = evaluate(network, loader, task)
+        metrics = evaluate(network, loader, task, observe)
     else:
         with ema.swapped_in():
-            metrics = evaluate(network, loader, task)
+            metrics = evaluate(network, loader, task, observe)
     network.set_train(True)
     return metrics
 
