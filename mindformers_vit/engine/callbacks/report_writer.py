@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import PrivateAttr
 
@@ -27,6 +27,7 @@ class ReportWriter(Callback):
     Pictures are painted after epochs 1, 2, 4, 8, ... and the last.
     """
 
+    every_rank: ClassVar[bool] = False
     _plan: Any = PrivateAttr(None)
     _network: Any = PrivateAttr(None)
     _source: Any = PrivateAttr(None)  # what is evaluated
