@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mindformers_vit import cli_help
 from mindformers_vit.config.loader import find_config, load_yaml, parse_override, set_dotted
 from mindformers_vit.config.schema import RUN_MODES, RunConfig
 from mindformers_vit.errors import ConfigError, MindFormersViTError
@@ -61,7 +62,11 @@ _FLAGS: list[tuple[str, tuple[str, ...], str, str]] = [
 
 
 COMMANDS = {  # name -> "module:function" that takes the rest of the command line
+    "completion": "mindformers_vit.cli_help:completion",
+    "doctor": "mindformers_vit.engine.doctor:main",
+    "models": "mindformers_vit.models.catalogue:main",
     "report": "mindformers_vit.report.command:main",
+    "validate": "mindformers_vit.engine.validate:main",
 }
 
 
@@ -131,21 +136,32 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="run_mindformer.py",
         description="Train, evaluate and use vision transformers on MindSpore.",
-        epilog="Any key of the yaml: --section.key=value, for example --optimizer.weight_decay=0.1",
+        epilog=cli_help.epilog(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage=cli_help.USAGE,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", required=True, help="yaml of the run")
-    parser.add_argument("--dry_run", action="store_true", help="check everything, run nothing")
-    parser.add_argument(
+    groups = cli_help.groups(parser)
+    groups["config"].add_argument("--config", required=True, metavar="FILE", help="yaml of the run")
+    groups["dry_run"].add_argument(
+        "--dry_run", action="store_true", help="check everything, run nothing"
+    )
+    groups["predict_data"].add_argument(
         "--predict_data", nargs="+", metavar="IMAGE", help="files, directories or URLs"
     )
-    parser.add_argument("--options", nargs="+", metavar="KEY=VALUE", help="settings, dotted keys")
+    groups[""].add_argument(
+        "--options", nargs="+", metavar="KEY=VALUE", help="settings, dotted keys"
+    )
     types: dict[str, Any] = {"int": int, "str": str, "bool": _boolean, "mode": str}
     for flag, _, kind, text in _FLAGS:
         choices = RUN_MODES if kind == "mode" else None
-        metavar = {"bool": "True|False", "int": "N", "str": flag.upper()[:9]}.get(kind)
+        metavar = {
+            "bool": "True|False",
+            "int": "N",
+            "str": cli_help.METAVARS.get(flag, "VALUE"),
+        }.get(kind)
         hidden = argparse.SUPPRESS if text.startswith("MindFormers'") else text
-        parser.add_argument(
+        groups.get(flag, groups[""]).add_argument(
             f"--{flag}", type=types[kind], choices=choices, metavar=metavar, help=hidden
         )
     return parser
