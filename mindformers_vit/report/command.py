@@ -29,7 +29,7 @@ def main(argv: list[str]) -> int:
     """Write the page and say where it is; ConfigError if a directory is not one of a run."""
     arguments = parser().parse_args(argv)
     directories = [Path(given).expanduser() for given in arguments.directory]
-    problems = [f"report: '{path}': {why}" for path in directories if (why := _not_a_run(path))]
+    problems = [problem for path in directories for problem in _not_a_run(path)]
     if problems:
         raise ConfigError(problems)
     if len(directories) == 1:
@@ -44,9 +44,12 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _not_a_run(path: Path) -> str:
+def _not_a_run(path: Path) -> list[str]:
     if not path.is_dir():
-        return "no such directory"
+        return [f"report: '{path}': no such directory"]
     if (path / "metrics.jsonl").is_file() or any(path.glob("config_*.yaml")):
-        return ""
-    return "no output directory of a run: neither metrics.jsonl nor config_<run_mode>.yaml is there"
+        return []
+    return [
+        f"report: '{path}': no output directory of a run: neither metrics.jsonl nor "
+        f"config_<run_mode>.yaml is there"
+    ]
