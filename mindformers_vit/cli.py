@@ -63,6 +63,7 @@ _FLAGS: list[tuple[str, tuple[str, ...], str, str]] = [
 
 COMMANDS = {  # name -> "module:function" that takes the rest of the command line
     "completion": "mindformers_vit.cli_help:completion",
+    "demo": "mindformers_vit.demo.command:main",
     "doctor": "mindformers_vit.engine.doctor:main",
     "models": "mindformers_vit.models.catalogue:main",
     "report": "mindformers_vit.report.command:main",

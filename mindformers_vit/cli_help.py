@@ -11,6 +11,7 @@ COMMANDS = {  # as `mindformers_vit.cli.COMMANDS`; what each does
     "models": "the models known by name: size, cost, published accuracy, weights",
     "validate": "check yamls, all problems at once",
     "doctor": "look at this machine, try a train step, say what to mend",
+    "demo": "a local page to try a network on pictures",
     "report": "write a run's report.html anew, or compare runs",
     "completion": "completion for bash, zsh or tcsh",
 }

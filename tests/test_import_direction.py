@@ -21,7 +21,7 @@ LAYERS = [
     ({"report"}, {*BASE, "config", "data"}),
     ({"engine"}, {*BASE, "config", *CORE, "tools", "models", "pipelines", "report"}),
 ]
-TOP = {"__init__", "__main__", "cli", "cli_help", "trainer", "pipeline"}
+TOP = {"demo", "__init__", "__main__", "cli", "cli_help", "trainer", "pipeline"}
 FAMILIES = sorted(p.parent.name for p in PACKAGE.glob("models/*/*_config.py"))
 
 
