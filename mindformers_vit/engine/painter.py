@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from mindformers_vit.engine.plan import Plan
+from mindformers_vit.models.mae.mae_numpy import NumpyMAE
 from mindformers_vit.pipelines.masked_image_modeling import MaskedImageModelingPipeline
 
 PICTURES = 6
@@ -18,32 +19,30 @@ _BETWEEN = (96, 104, 114)  # looks right on a light page and on a dark one
 
 
 class Painter:
-    """Paints the same pictures with the same hidden patches each time.
+    """Paints the same pictures with the same hidden patches each time, on the host.
 
     Args:
-        network: the one in training; it is in training mode again afterwards.
+        network: the one in training; it is only read.
         paths: image files.
     """
 
     def __init__(self, plan: Plan, network: Any, paths: Sequence[str]) -> None:
-        self._network = network
-        self._pipeline = MaskedImageModelingPipeline(
-            network, plan.processor, batch_size=len(paths), output_dir=None, seed=plan.run.seed
-        )
-        network.set_train(True)
-        (self._batch,) = self._pipeline.batches(list(paths))
+        self._plan, self._network = plan, network
+        (self._batch,) = self._pipeline({}).batches(list(paths), len(paths))
 
     def paint(self, folder: Path, epoch: int) -> None:
         """Write `epoch_<n>.jpg`, and the first time `original.jpg` and `masked.jpg`."""
-        self._network.set_train(False)
-        try:
-            results = self._pipeline.batch_results(self._batch)
-        finally:
-            self._network.set_train(True)
+        results = self._pipeline(self._network.state_arrays()).batch_results(self._batch)
         for name in ("original", "masked"):
             if not (folder / f"{name}.jpg").is_file():
                 _strip([result[name] for result in results], folder / f"{name}.jpg")
         _strip([result["data"] for result in results], folder / f"epoch_{epoch:05}.jpg")
+
+    def _pipeline(self, arrays: Mapping[str, Any]) -> MaskedImageModelingPipeline:
+        network = NumpyMAE(self._plan.network, arrays)
+        return MaskedImageModelingPipeline(
+            network, self._plan.processor, output_dir=None, seed=self._plan.run.seed
+        )
 
 
 def _strip(pictures: Sequence[Image.Image], path: Path) -> None:
