@@ -40,9 +40,9 @@ def _painter(gr: Any, studio: Studio) -> None:
             given = gr.File(label="Picture", type="filepath", elem_id="picture")
             ratio = gr.Slider(0.05, 0.95, studio.mask_ratio, step=0.05, label="Hidden part")
             again = gr.Button("Hide other patches", elem_id="again")
-        original = _image(gr, "What is there", "original")
-        masked = _image(gr, "What the network is shown", "masked")
-        painted = _image(gr, "What it paints", "painted")
+        original = _image(gr, "Original", "original")
+        masked = _image(gr, "Masked", "masked")
+        painted = _image(gr, "Painted", "painted")
     words = gr.Markdown(elem_id="words")
     seed = gr.State(0)
 
@@ -63,7 +63,7 @@ def _namer(gr: Any, studio: Studio) -> None:
     with gr.Row():
         given = gr.File(label="Picture", type="filepath", elem_id="picture")
         scores = gr.Label(label="Classes", num_top_classes=TOP, elem_id="classes")
-        attention = _image(gr, "Where it looked (attention rollout)", "attention")
+        attention = _image(gr, "Where it looked", "attention")
 
     def name(path: str | None) -> tuple[Any, ...]:
         if path is None:
@@ -77,7 +77,7 @@ def _namer(gr: Any, studio: Studio) -> None:
 def _image(gr: Any, label: str, name: str) -> Any:
     return gr.Image(
         label=label, elem_id=name, format="png", interactive=False,
-        buttons=["fullscreen", "download"],
+        buttons=["fullscreen"],
     )  # fmt: skip
 
 
