@@ -1,4 +1,4 @@
-"""`python -m mindformers_vit ...` is `mindformers-vit ...`."""
+"""`python -m mindformers_vit ...`: the command line."""
 
 import sys
 

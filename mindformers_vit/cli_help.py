@@ -7,26 +7,31 @@ from collections.abc import Mapping
 
 from mindformers_vit.errors import ConfigError
 
-COMMANDS = {  # as `mindformers_vit.cli.COMMANDS`; what each does
-    "models": "the models known by name: size, cost, published accuracy, weights",
+COMMANDS = {  # name -> what it does; where it is: `mindformers_vit.commands`
+    "models": "the known models: size, cost, published accuracy, weights",
     "validate": "check yamls, all problems at once",
     "doctor": "look at this machine, try a train step, say what to mend",
     "demo": "a local page to try a network on pictures",
     "report": "write a run's report.html anew, or compare runs",
+    "verify-data": "read every image of a data set",
+    "verify-checkpoint": "check every byte of training checkpoints",
+    "deploy": "export, run and score a network off MindSpore",
     "completion": "completion for bash, zsh or tcsh",
 }
 GROUPS = {  # title -> flags
-    "what to run": ("config", "run_mode", "dry_run", "load_checkpoint", "resume_training"),
+    "what to run": (
+        "config", "run_mode", "dry_run", "load_checkpoint", "resume_training", "force_resume",
+    ),
     "data": ("train_dataset_dir", "eval_dataset_dir", "num_samples", "predict_data"),
     "training": (
         "epochs", "batch_size", "gradient_accumulation_steps", "do_eval", "seed",
     ),
-    "prediction": ("predict_batch_size",),
+    "prediction and export": ("predict_batch_size", "export_format", "opset"),
     "device and output": ("device_target", "device_id", "mode", "output_dir", "use_parallel"),
 }  # fmt: skip
 METAVARS = {
     "train_dataset_dir": "DIR", "eval_dataset_dir": "DIR", "output_dir": "DIR",
-    "load_checkpoint": "WEIGHTS", "device_target": "DEVICE",
+    "load_checkpoint": "WEIGHTS", "device_target": "DEVICE", "export_format": "FORMAT",
 }  # fmt: skip
 USAGE = """\
 %(prog)s --config FILE [--run_mode MODE] [flags]
@@ -50,7 +55,7 @@ commands (mindformers-vit COMMAND --help says more):
 
 
 def epilog() -> str:
-    lines = [f"  {name:<12} {text}" for name, text in COMMANDS.items()]
+    lines = [f"  {name:<18} {text}" for name, text in COMMANDS.items()]
     return EXAMPLES + "\n".join(lines)
 
 

@@ -1,15 +1,18 @@
 """The commands in the READMEs, the recipes' heads and the source documents are valid as written."""
 
+import importlib
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 
-from mindformers_vit.cli import COMMANDS, read_command_line
+from mindformers_vit.cli import read_command_line
+from mindformers_vit.commands import COMMANDS
 from mindformers_vit.demo import command as demo
 from mindformers_vit.engine import validate
 from mindformers_vit.engine.plan import make_plan
+from mindformers_vit.models.convert_cli import main
 from mindformers_vit.report import command as report
 
 pytestmark = pytest.mark.fast
@@ -45,7 +48,7 @@ def test_command_is_valid(page, line, monkeypatch):
 
 def module_commands(path: Path) -> list[list[str]]:
     """Every `python -m mindformers_vit COMMAND ...` of a page, without its comment."""
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8").replace("\\\n", " ")
     lines = re.findall(r"^python -m mindformers_vit (.*)$", text, re.M)
     return [shlex.split(line, comments=True) for line in lines]
 
@@ -62,6 +65,28 @@ def test_the_other_commands_are_the_same_in_both_languages_and_exist(monkeypatch
     assert validate.main(next(rest for name, *rest in found if name == "validate")) == 0
 
 
+def conversions() -> list[tuple[str, str]]:
+    """(page, command) of every conversion that a page shows."""
+    found = []
+    for path in [*PAGES, ROOT / "docs" / "weights.md"]:
+        text = re.sub(r"\\\n#?\s*", " ", path.read_text(encoding="utf-8"))
+        found += [
+            (path.name, line) for line in re.findall(r"python (\S+convert_weight.py .+)", text)
+        ]
+    return found
+
+
+@pytest.mark.parametrize(("page", "line"), conversions())
+def test_conversion_is_valid(page, line, capsys):
+    """It gets as far as looking for the file."""
+    script, *arguments = shlex.split(line)
+    family = Path(script).parent.name
+    module = importlib.import_module(f"mindformers_vit.models.{family}.convert_weight")
+    assert (ROOT / script).is_file()
+    assert main(module.CONVERTER, arguments) == 1
+    assert "no such file" in capsys.readouterr().err
+
+
 def test_the_scripts_of_the_readme_exist():
     named = re.findall(r"(?:bash|python) ([\w/]+\.(?:sh|py))", PAGES[0].read_text())
     assert {"scripts/quickstart.sh", "scripts/test.sh", "run_mindformer.py"} <= set(named)
@@ -70,7 +95,9 @@ def test_the_scripts_of_the_readme_exist():
 
 
 @pytest.mark.parametrize("page", ["README.md", "README_CN.md", *["docs/" + n for n in (
-    "architecture.md", "moving_over.md", "quickstart.md")]])  # fmt: skip
+    "architecture.md", "deploy.md", "moving_over.md", "quickstart.md", "reliability.md",
+    "weights.md",
+)]])  # fmt: skip
 def test_links_lead_somewhere(page):
     for link in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text(encoding="utf-8")):
         assert ((ROOT / page).parent / link).exists(), f"{page}: {link}"

@@ -8,11 +8,39 @@ from typing import Any
 import mindspore as ms
 import numpy as np
 
+from mindformers_vit.data.bad_samples import BadSamples
 from mindformers_vit.data.loader import Loader
+from mindformers_vit.engine import build
+from mindformers_vit.engine.knn_evaluation import KnnEvaluation
+from mindformers_vit.engine.plan import Plan
 from mindformers_vit.metrics import Accuracy
 from mindformers_vit.models.layers.patch_embed import patchify_numpy
 
 Observer = Callable[[dict[str, Any], Any], None]  # batch, logits (B, K)
+
+
+def measurement(
+    network: Any,
+    plan: Plan,
+    data: build.Data,
+    bad: BadSamples | None = None,
+    observe: Observer | None = None,
+) -> Callable[[], dict[str, float]]:
+    """What an evaluation by this plan does; to be called as often as it is due.
+
+    `bad` is told of images that cannot be read, which do not count; `observe` sees the batches of
+    a classifier (not of kNN, which has no logits).
+    """
+    if plan.run.metric.type == "KNN":
+        return KnnEvaluation(network, plan, data, bad)
+    assert data.evaluation is not None
+    loader = build.eval_loader(plan, data.evaluation, bad)
+
+    def measure() -> dict[str, float]:
+        with loader:
+            return evaluate(network, loader, plan.family.task, observe)
+
+    return measure
 
 
 def evaluate(

@@ -17,6 +17,7 @@ from mindformers_vit.config.strict import problems_of, validate
 from mindformers_vit.data.mixup import Mixup
 from mindformers_vit.data.transforms import Compose, build_transforms
 from mindformers_vit.engine.mindformers_yaml import RENAMED_TYPES, is_mindformers, warnings_of
+from mindformers_vit.engine.recipe_checks import recipe_problems
 from mindformers_vit.errors import ConfigError
 from mindformers_vit.models.sources import make_config, make_processor
 from mindformers_vit.registry import ModelFamily, callbacks, find_arch
@@ -120,6 +121,8 @@ def _network(section: Any, family: ModelFamily | None, values: Mapping[str, Any]
     if values.get("run_mode") == "predict" and ratio is not None:
         settings = {**settings, "mask_ratio": ratio}
     asked = _inside(values, "context", "compute_dtype")
+    if asked in (None, "auto") and values.get("run_mode") == "export":
+        asked = "float32"  # what the file is compared with, on an Ascend, too
     if asked not in (None, "auto"):
         settings = {**settings, "compute_dtype": asked}
     return make_config(family, settings)
@@ -188,9 +191,25 @@ def _contradictions(run: RunConfig, parts: Mapping[str, Any]) -> list[str]:
             "train_dataset.label_smoothing: mixup_op has a label_smoothing of its own; give one"
         )
     found += _warmup(run)
+    found += recipe_problems(run, network)
+    if run.run_mode == "export":
+        found += _export(run, family, network)
     if run.use_parallel:
         found.append("use_parallel: several processes are not offered yet; allowed: False")
     return found
+
+
+def _export(run: RunConfig, family: ModelFamily, network: Any) -> list[str]:
+    if family.task != "image_classification":
+        return [f"run_mode: export is for classifiers, {family.arch} is for '{family.task}'"]
+    wanted, patches = run.export.pad_tokens_to, getattr(network, "num_patches", None)
+    if wanted is None:
+        return []
+    if patches is None:
+        return [f"export.pad_tokens_to: {wanted} given, but {family.arch} has no tokens"]
+    if wanted < patches + 1:
+        return [f"export.pad_tokens_to: {wanted} given, but the network has {patches + 1} tokens"]
+    return []
 
 
 def _class_counts(run: RunConfig, network: Any) -> list[str]:

@@ -98,6 +98,6 @@ def after_evaluation(
     """The report of a run that only evaluates."""
     with harmless("writing report.html"):
         note(directory, end="evaluated", environment=environment())
-        if plan.labelled:
+        if confusion.counts:  # a classifier's; of kNN there are figures only
             write_evaluation(plan, directory, confusion, source, metrics)
         write_report(directory)

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mindformers_vit import compat
-from mindformers_vit.checkpoint.store import CheckpointStore
+from mindformers_vit.checkpoint.store import load_checkpoint
 from mindformers_vit.engine import build
-from mindformers_vit.engine.callbacks.checkpoint_monitor import CheckpointMonitor
 from mindformers_vit.engine.callbacks.evaluate import EvaluateCallback
 from mindformers_vit.engine.callbacks.report_writer import ReportWriter
-from mindformers_vit.engine.evaluator import Observer, evaluate
+from mindformers_vit.engine.evaluator import measurement
 from mindformers_vit.engine.loop import Length, TrainLoop
 from mindformers_vit.engine.loss_scale import LossScale
 from mindformers_vit.engine.plan import Plan
-from mindformers_vit.engine.resume import resume_point, set_aside
+from mindformers_vit.engine.resume import ResumePoint, mark_finished, saver_of, set_aside
+from mindformers_vit.engine.signals import Signals
 from mindformers_vit.engine.train_step import TrainStep, training_forward
 from mindformers_vit.engine.weights import find_weights, load_network
 from mindformers_vit.optim import schedules
-from mindformers_vit.optim.adamw import AdamW
+from mindformers_vit.optim.choose import make_optimizer
 from mindformers_vit.optim.ema import Ema
 from mindformers_vit.optim.groups import parameter_rules
 
@@ -35,22 +36,22 @@ def train(
     network: Any,
     directory: Path,
     config_text: str,
+    start: ResumePoint | None = None,
     callbacks: Sequence[Any] = (),
 ) -> None:
     """Train `network` (default: the plan's, new or from its checkpoint) to the end of the run."""
     assert data.train is not None
     assert data.length is not None
-    store = _store(plan, directory)
-    resume = resume_point(plan, store, config_text) if plan.run.resume_training else None
-    network = load_network(plan, None if resume else find_weights(plan), network)
-    if resume is None:
+    network = load_network(plan, None if start else find_weights(plan), network)
+    if start is None:
         set_aside(directory)
     step = _train_step(plan, network, data.length)
     report = ReportWriter.of(plan, network, data.train, data.evaluation)
+    signals = Signals()
     evaluation = None
     if data.evaluation is not None:
-        loader = build.eval_loader(plan, data.evaluation)
-        evaluation = partial(_evaluate, network, step.ema, loader, plan.family.task, report.observe)
+        measure = measurement(network, plan, data, observe=report.observe)
+        evaluation = partial(_evaluate, network, step.ema, measure, signals)
     save = partial(_save_network, network, step.ema, plan, directory)
     loop = TrainLoop(
         length=data.length,
@@ -58,16 +59,22 @@ def train(
         train_step=step,
         learning_rate=learning_rate(plan, data.length),
         output_dir=directory,
-        store=store,
-        config_text=config_text,
+        saver=saver_of(plan, directory, config_text),
+        signals=signals,
+        max_skipped=plan.run.runner_config.max_skipped_steps,
         callbacks=[*_evaluation_callback(plan), *plan.callbacks, *callbacks, report],
         evaluator=evaluation,
         save_network=save,
     )
-    if resume is not None:
-        loop.restore(*resume)
-    loop.run()
-    logger.info("network saved in %s", save("network"))
+    if start is None:
+        logger.info("a new run in '%s'", directory)
+    else:
+        tensors, state, _ = load_checkpoint(start.path)
+        loop.restore(tensors, state, start.named, forced=start.forced)
+    with signals:
+        loop.run()
+        logger.info("network saved in %s", save("network"))
+        mark_finished(directory, loop.global_step)
 
 
 def learning_rate(plan: Plan, length: Length) -> Callable[[int], float]:
@@ -105,17 +112,6 @@ def _by_epoch(plan: Plan, length: Length) -> Callable[[int], float]:
     )
 
 
-def _store(plan: Plan, directory: Path) -> CheckpointStore:
-    monitors = [c for c in plan.callbacks if isinstance(c, CheckpointMonitor)]
-    settings = monitors[0] if monitors else CheckpointMonitor()
-    return CheckpointStore(
-        directory / "checkpoint" / "rank_0",
-        prefix=settings.prefix,
-        keep_max=settings.keep_checkpoint_max,
-        file_format=settings.checkpoint_format,
-    )
-
-
 def _train_step(plan: Plan, network: Any, length: Length) -> TrainStep:
     run = plan.run
     forward = training_forward(network, drop_path=build.drop_noise_length(plan) > 0)
@@ -128,13 +124,12 @@ def _train_step(plan: Plan, network: Any, length: Length) -> TrainStep:
         layer_id=network.layer_id,
         num_layers=plan.network.num_hidden_layers,
     )
-    betas = (run.optimizer.beta1, run.optimizer.beta2)
     wrapper = run.runner_wrapper
     dtype = compat.resolve_dtype(plan.network.compute_dtype, compat.device())
     followed = [*params, *network.moving_statistics()]
     return TrainStep(
         forward,
-        AdamW(params, rules, betas=betas, eps=run.optimizer.eps),
+        make_optimizer(run.optimizer, params, rules),
         accumulation=length.accumulation,
         max_grad_norm=wrapper.max_grad_norm if wrapper.use_clip_grad else None,
         ema=Ema(followed, run.ema.decay) if run.ema is not None else None,
@@ -151,14 +146,11 @@ def _evaluation_callback(plan: Plan) -> list[Any]:
 
 
 def _evaluate(
-    network: Any, ema: Ema | None, loader: Any, task: str, observe: Observer
+    network: Any, ema: Ema | None, measure: Callable[[], dict[str, float]], signals: Signals
 ) -> dict[str, float]:
     """Metrics of the averaged weights where there are any, else of the weights."""
-    if ema is None:
-        metrics = evaluate(network, loader, task, observe)
-    else:
-        with ema.swapped_in():
-            metrics = evaluate(network, loader, task, observe)
+    with ema.swapped_in() if ema is not None else nullcontext(), signals.at_once():
+        metrics = measure()
     network.set_train(True)
     return metrics
 

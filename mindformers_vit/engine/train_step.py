@@ -22,6 +22,7 @@ from mindformers_vit.losses import soft_target_cross_entropy
 from mindformers_vit.optim.adamw import AdamW
 from mindformers_vit.optim.clip import clip, global_norm, is_finite
 from mindformers_vit.optim.ema import Ema
+from mindformers_vit.optim.lars import Lars
 
 
 class PretrainForward(nn.Cell):
@@ -78,7 +79,7 @@ class TrainStep:
     def __init__(
         self,
         forward: nn.Cell,
-        optimizer: AdamW,
+        optimizer: AdamW | Lars,
         *,
         accumulation: int = 1,
         max_grad_norm: float | None = None,
@@ -170,7 +171,7 @@ def _gradient_function(forward: nn.Cell, *, scaled: bool) -> Any:
     return gradients
 
 
-def _update_function(optimizer: AdamW, ema: Ema | None, max_grad_norm: float | None) -> Any:
+def _update_function(optimizer: AdamW | Lars, ema: Ema | None, max_grad_norm: float | None) -> Any:
     """(grads, lr) -> norm, finite; where the norm is not finite nothing at all is changed.
 
     (Batch norm's moving statistics have moved before, in the forward pass, as in PyTorch.)

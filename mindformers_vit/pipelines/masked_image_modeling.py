@@ -83,7 +83,7 @@ class MaskedImageModelingPipeline(Pipeline):
         height, width = batch.pixel_values.shape[2:]
         length = (height // patch) * (width // patch)
         noise = np.stack(
-            [mask_noise(self.seed, 0, batch.start + k, length) for k in range(batch.count)]
+            [mask_noise(self.seed, 0, position, length) for position in batch.positions]
         )
         noise = fill(noise, len(batch.pixel_values))  # (B, L)
         _, pred, mask = self.run(batch.pixel_values, noise)  # (B, L, P*P*C), (B, L)

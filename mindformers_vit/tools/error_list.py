@@ -20,9 +20,10 @@ CLASSES = {
     kind.__name__: kind
     for kind in (
         errors.ConfigError, errors.DataError, WebError, errors.CheckpointError,
-        errors.TrainingError, WorkerError,
+        errors.SaveError, errors.ExportError, errors.TrainingError, WorkerError,
     )
 }  # fmt: skip
+CARRIERS = {"BadSample"}  # hold the text of another error
 _COLLECTED = {"problems", "found"}  # names of the lists that checks fill
 _SHORTEST = 12  # characters of a text that says something
 _HEAD = """\
@@ -39,6 +40,8 @@ _TITLES = {
     "DataError": "data sets, images, label files",
     "WebError": "what is fetched from the network",
     "CheckpointError": "checkpoints and weights",
+    "SaveError": "checkpoints that cannot be written",
+    "ExportError": "exported networks",
     "TrainingError": "training that cannot go on",
     "WorkerError": "the processes that read the data",
 }

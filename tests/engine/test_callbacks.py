@@ -25,6 +25,7 @@ def loop_at(step: int, output_dir=None, **changes):
         record=StepRecord(**record | changes), epoch=1 + (step - 1) // 4, epochs=10,
         step=1 + (step - 1) % 4, steps_per_epoch=4, global_step=step, total_steps=40,
         output_dir=output_dir, metrics={"Top1 Accuracy": 0.5}, seconds_left=lambda: 90061.0,
+        evaluated_step=step,
     )  # fmt: skip
 
 

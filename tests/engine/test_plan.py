@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from mindformers_vit.config.loader import load_yaml, set_dotted
+from mindformers_vit.engine.output import config_text
 from mindformers_vit.engine.plan import make_plan
+from mindformers_vit.engine.resume import _as_of_now, _changes
 from mindformers_vit.errors import ConfigError
 
 pytestmark = pytest.mark.fast
@@ -92,6 +95,7 @@ def test_all_problems_come_together():
         (MAE, {"model__model_config__image_size": 32}, "takes 32 x 32 pixels with 3 channels"),
         (VIT_BASE, {"train_dataset__label_smoothing": 0.1}, "mixup_op has a label_smoothing"),
         (VIT_BASE, {"runner_config__batch_size": 31}, "so it must be even, given 31"),
+        (VIT, {"eval_dataset__repeated_augmentation": 3}, "it belongs to train_dataset"),
         (VIT, {"lr_schedule__cooldown_epochs": 2}, "an option of type cosine_by_epoch only"),
         (
             VIT,
@@ -125,3 +129,22 @@ def test_the_mask_ratio_of_a_prediction_is_the_networks():
     values = set_dotted(load_yaml(MAE), "predict.mask_ratio", 0.9)
     assert make_plan(values).network.mask_ratio == 0.75
     assert make_plan(set_dotted(values, "run_mode", "predict")).network.mask_ratio == 0.9
+
+
+def test_label_maps_are_for_networks_with_a_loss_of_tokens():
+    found = problems(VIT, train_dataset__data_loader__label_map_dir="maps")
+    path = "train_dataset.data_loader.label_map_dir"
+    assert found == [f"{path}: a ViTConfig has no loss of its tokens; LV-ViT has"]
+
+
+def test_a_checkpoint_of_before_a_setting_was_invented_can_be_resumed():
+    now = config_text(make_plan(load_yaml(MAE)))
+    values = yaml.safe_load(now)
+    del values["train_dataset"]["repeated_augmentation"]
+    del values["optimizer"]["eps"]
+    before = yaml.safe_dump(values)
+    assert _changes(_as_of_now(before, "a"), yaml.safe_load(now), ()) == ""
+    values["optimizer"] |= {"beta1": 0.5, "gone": 1}
+    other = _as_of_now(yaml.safe_dump(values), "a")
+    assert "optimizer.beta1: 0.5 there" in _changes(other, yaml.safe_load(now), ())
+    assert "optimizer.gone: 1 there, not set here" in _changes(other, yaml.safe_load(now), ())

@@ -39,7 +39,7 @@ class Callback(StrictModel):
         """After an update; `loop.record` holds loss, lr, time."""
 
     def on_epoch_end(self, loop: TrainLoop) -> None:
-        """After the last step of an epoch."""
+        """After the last step of an epoch; again, when a run is resumed exactly there."""
 
     def on_evaluate_end(self, loop: TrainLoop) -> None:
         """After an evaluation; `loop.metrics` holds its result."""

@@ -60,10 +60,7 @@ def _aliases() -> dict[str, str]:
     """timm's and microsoft/unilm's names of the classifiers with 1000 classes."""
     endings = ("", ".in22k_ft_in22k_in1k", "_pt22k_ft22kto1k")
     names = {name: name.replace("_p16_", "_patch16_") for name in _PUBLISHED}
-    found = {other + ending: name for name, other in names.items() for ending in endings}
-    for name in ("beit_base_p16_224", "beit_large_p16_224"):
-        found[names[name] + "_pt22k_ft1k"] = name
-    return found
+    return {other + ending: name for name, other in names.items() for ending in endings}
 
 
 FAMILY = register_family(

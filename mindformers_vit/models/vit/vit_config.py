@@ -18,12 +18,19 @@ class ViTConfig(TransformerConfig):
 
     drop_path_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the last block
     use_mean_pooling: bool = True  # mean over patches then `fc_norm`; else `norm`, class token
+    linear_probe: bool = False  # train a linear head on a frozen encoder, behind a batch norm
     num_labels: Positive = 1000
     loss_type: Literal["SoftTargetCrossEntropy", "CrossEntropyLoss"] = "SoftTargetCrossEntropy"
     id2label: dict[int, str] | None = None  # class index -> name, for every class
 
     def _problems(self) -> list[str]:
-        return super()._problems() + not_all_named(self.id2label, self.num_labels)
+        problems = super()._problems() + not_all_named(self.id2label, self.num_labels)
+        if self.linear_probe and self.drop_path_rate > 0:
+            problems.append(
+                f"drop_path_rate {self.drop_path_rate} with linear_probe: the encoder is frozen, "
+                "so nothing of it is dropped; give 0"
+            )
+        return problems
 
 
 _BASE = "mindformers_vit.models.vit"
