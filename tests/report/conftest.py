@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mindformers_vit.report.facts import FOLDER
+from tests.engine.conftest import _process  # noqa: F401
 
 HOSTILE = "<script>alert('&\"')</script>"
 

@@ -8,6 +8,7 @@ import pytest
 
 from mindformers_vit import cli
 from mindformers_vit.tools import error_list
+from tests.engine import lab
 
 pytestmark = pytest.mark.fast
 ROOT = Path(__file__).parents[2]
@@ -51,7 +52,8 @@ def test_every_error_class_of_the_package_is_listed():
     ],
 )
 def test_what_is_said_is_on_the_list(argv, capsys):
-    assert cli.main(argv) == 2
+    with lab.own_process():
+        assert cli.main(argv) == 2
     said = capsys.readouterr().err.strip().splitlines()[0].removeprefix("error: ")
     patterns = [
         ".*".join(re.escape(part) for part in re.split("‹[^›]*›", message.text))

@@ -11,11 +11,11 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests import browser
+from browser_tests import browser
 from tests.demo.test_studio import saved as saved
 from tests.engine import lab
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 def free_port() -> int:

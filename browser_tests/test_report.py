@@ -2,8 +2,9 @@
 
 import pytest
 
+from browser_tests import browser
 from mindformers_vit.report.write import write_report
-from tests import browser
+from tests.report.conftest import run_dir as run_dir
 
 
 @pytest.fixture(scope="module")

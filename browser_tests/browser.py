@@ -1,4 +1,4 @@
-"""A headless Chromium for tests. Where there is none they say so: skipped at home, failed in CI."""
+"""A headless Chromium for tests. Where there is none they say so: skipped, failed if required."""
 
 import importlib.util
 import os
@@ -13,15 +13,16 @@ CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.whic
 
 
 def needed(*packages: str) -> None:
-    """Skip the test (in CI: fail it) if the browser or a package is missing, and say which."""
+    """Skip the test if the browser or a package is missing, and say which; fail it if required."""
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     missing += [] if CHROMIUM else ["chromium"]
     if not missing:
         return
     words = (
-        f"needs {', '.join(missing)}: apt install chromium; pip install -r requirements-demo.txt"
+        f"needs {', '.join(missing)}: apt install chromium (or set CHROMIUM); "
+        "pip install -r requirements-demo.txt"
     )
-    pytest.fail(words) if os.environ.get("CI") else pytest.skip(words)
+    pytest.fail(words) if os.environ.get("REQUIRE_BROWSER") == "1" else pytest.skip(words)
 
 
 @contextmanager
