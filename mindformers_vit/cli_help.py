@@ -11,6 +11,7 @@ COMMANDS = {  # name -> what it does; where it is: `mindformers_vit.commands`
     "models": "the known models: size, cost, published accuracy, weights",
     "validate": "check yamls, all problems at once",
     "doctor": "look at this machine, try a train step, say what to mend",
+    "plan": "memory, traffic, steps and storage of a run, before it",
     "demo": "a local page to try a network on pictures",
     "report": "write a run's report.html anew, or compare runs",
     "verify-data": "read every image of a data set",

@@ -313,7 +313,7 @@ def test_other_classes_in_the_evaluation_folder(capsys, tmp_path, vit_yaml, trai
         (["--batch_size", "3"], "must be even, given 3"),
         (["--run_mode", "finetune"], "run_mode finetune starts from weights; none are given"),
         (["--run_mode", "predict"], "predict.data: nothing to predict; give --predict_data"),
-        (["--use_parallel", "True"], "use_parallel: several processes are not offered yet"),
+        (["--use_parallel", "True"], "use_parallel: True given, but the environment names no rank"),
     ],
 )
 def test_what_the_data_or_the_mode_make_impossible(

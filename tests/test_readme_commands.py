@@ -89,6 +89,7 @@ def test_conversion_is_valid(page, line, capsys):
 
 def test_the_scripts_of_the_readme_exist():
     named = re.findall(r"(?:bash|python) ([\w/]+\.(?:sh|py))", PAGES[0].read_text())
+    assert named == re.findall(r"(?:bash|python) ([\w/]+\.(?:sh|py))", PAGES[1].read_text())
     assert {"scripts/quickstart.sh", "scripts/test.sh", "run_mindformer.py"} <= set(named)
     for name in named:
         assert (ROOT / name).is_file(), name
@@ -96,7 +97,7 @@ def test_the_scripts_of_the_readme_exist():
 
 @pytest.mark.parametrize("page", ["README.md", "README_CN.md", *["docs/" + n for n in (
     "architecture.md", "deploy.md", "moving_over.md", "quickstart.md", "reliability.md",
-    "weights.md",
+    "scaling.md", "weights.md",
 )]])  # fmt: skip
 def test_links_lead_somewhere(page):
     for link in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text(encoding="utf-8")):

@@ -11,6 +11,7 @@ COMMANDS = {  # name -> module:function, which takes the arguments and returns t
     "deploy": "mindformers_vit.deploy.commands:deploy",
     "doctor": "mindformers_vit.engine.doctor:main",
     "models": "mindformers_vit.models.catalogue:main",
+    "plan": "mindformers_vit.commands.plan:main",
     "report": "mindformers_vit.report.command:main",
     "validate": "mindformers_vit.engine.validate:main",
     "verify-checkpoint": "mindformers_vit.commands.verify_checkpoint:main",

@@ -211,6 +211,16 @@ class Ema(StrictModel):
     decay: float = Field(gt=0, lt=1)
 
 
+class RecomputeConfig(StrictModel):
+    """Memory for time: transformer blocks are computed again for the gradient."""
+
+    recompute: bool = False
+    select_recompute: Any = dead("whole blocks are recomputed")
+    parallel_optimizer_comm_recompute: Any = dead(_SHARDING)
+    mp_comm_recompute: Any = dead(_SHARDING)
+    recompute_slice_activation: Any = dead(_SHARDING)
+
+
 class Metric(StrictModel):
     """What evaluation measures. KNN is new: of a pretrained encoder, see engine/knn.py."""
 
@@ -284,6 +294,7 @@ class RunConfig(StrictModel):
     lr_scale_factor: Positive = 256
     ema: Ema | None = None
     callbacks: list[dict[str, Any]] = []
+    recompute_config: RecomputeConfig = RecomputeConfig()
     metric: Metric = Metric()
     processor: ProcessorConfig | None = None
 
@@ -297,7 +308,6 @@ class RunConfig(StrictModel):
     parallel_config: Any = dead(_SHARDING)
     micro_batch_interleave_num: Any = dead(_SHARDING)
     moe_config: Any = dead("there are no mixtures of experts here")
-    recompute_config: Any = dead("recomputation is not offered yet")
     src_strategy_path_or_dir: Any = dead(_SHARDING)
     strategy_load_checkpoint: Any = dead(_SHARDING)
     auto_trans_ckpt: Any = dead("checkpoints are whole, nothing has to be transformed")

@@ -172,17 +172,17 @@ def _same_classes(train: ImageSource | None, evaluation: ImageSource | None) -> 
 def _length(plan: Plan, source: ImageSource, problems: list[str]) -> Length | None:
     runner = plan.run.runner_config
     accumulation = runner.gradient_accumulation_steps
-    per_step = runner.batch_size * accumulation
+    batch = runner.batch_size * plan.world.size
+    per_step = batch * accumulation
     steps = len(source) // per_step
     if steps == 0:
+        ranks = f" x {plan.world.size} ranks" if plan.world.size > 1 else ""
         problems.append(
             f"runner_config: one step needs {per_step} images (batch_size {runner.batch_size} x "
-            f"gradient_accumulation_steps {accumulation}), the data set has {len(source)}"
+            f"gradient_accumulation_steps {accumulation}{ranks}), the data set has {len(source)}"
         )
         return None
-    length = Length(
-        runner.epochs, steps, accumulation, runner.max_steps, runner.batch_size, len(source)
-    )
+    length = Length(runner.epochs, steps, accumulation, runner.max_steps, batch, len(source))
     schedule = plan.run.lr_schedule
     if schedule.warmup_steps is not None and schedule.warmup_steps >= length.total_steps:
         problems.append(
@@ -197,7 +197,7 @@ def peak_lr(plan: Plan) -> float:
     runner, base = plan.run.runner_config, plan.run.lr_schedule.learning_rate
     if not plan.run.lr_scale:
         return base
-    effective = runner.batch_size * runner.gradient_accumulation_steps
+    effective = runner.batch_size * runner.gradient_accumulation_steps * plan.world.size
     return scaled_lr(base, effective, plan.run.lr_scale_factor)
 
 
@@ -228,6 +228,8 @@ def train_loader(plan: Plan, source: ImageSource) -> Loader:
         shuffle=dataset.data_loader.shuffle,
         drop_last=True,
         num_workers=workers_of(dataset),
+        rank=plan.world.rank,
+        world_size=plan.world.size,
         mixup=plan.mixup,
         num_classes=None if is_mae else plan.network.num_labels,
         label_smoothing=dataset.label_smoothing,
@@ -269,6 +271,8 @@ def eval_loader(
         shuffle=False,
         drop_last=False,
         num_workers=workers_of(dataset),
+        rank=plan.world.rank,
+        world_size=plan.world.size,
         noise_length=0 if labelled else plan.network.num_patches,
         with_labels=labelled,
         bad_samples=bad or bad_samples(plan, "eval", source),

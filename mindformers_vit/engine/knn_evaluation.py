@@ -14,6 +14,7 @@ from mindformers_vit.data.bad_samples import BadSamples
 from mindformers_vit.data.loader import Loader
 from mindformers_vit.engine import build
 from mindformers_vit.engine.knn import knn_votes
+from mindformers_vit.engine.parallel import gather
 from mindformers_vit.engine.plan import Plan
 from mindformers_vit.errors import TrainingError
 from mindformers_vit.metrics import Accuracy
@@ -53,7 +54,7 @@ class KnnEvaluation:
     ) -> None:
         assert data.neighbors is not None
         assert data.evaluation is not None
-        self.network, self.settings = network, plan.run.metric
+        self.network, self.settings, self.world = network, plan.run.metric, plan.world
         self.features = Features(network, self.settings.feature)
         self.bank = build.eval_loader(plan, data.neighbors, labelled=True)
         self.queries = build.eval_loader(plan, data.evaluation, bad, labelled=True)
@@ -82,14 +83,18 @@ class KnnEvaluation:
         return {f"KNN {name}": value for name, value in counts.result().items()}
 
     def _all_features(self, loader: Loader) -> tuple[np.ndarray, np.ndarray]:
-        """(N, D) and labels (N,) of every image, in the order of the source."""
-        features, labels = [], []
+        """(N, D) and labels (N,) of every image of all ranks, in the order of the source."""
+        rows: list[tuple[np.ndarray, ...]] = []
         with loader:
             for batch in loader.epoch(0):
                 found = self.features(ms.Tensor(batch["image"])).asnumpy()  # (B, D)
-                features.append(found[batch["valid"]])
-                labels.append(batch["label"][batch["valid"]])
-        whole = np.concatenate(features)
-        if not np.isfinite(whole).all():
+                rows.append((found, batch["label"], batch["index"], batch["valid"]))
+        columns = [np.concatenate(column) for column in zip(*rows, strict=True)]
+        features, labels, index, valid = (
+            np.concatenate(gather(self.world, column)) for column in columns
+        )
+        places = np.flatnonzero(valid)
+        places = places[np.argsort(index[places])]
+        if not np.isfinite(features[places]).all():
             raise TrainingError("kNN: features of the encoder are not finite")
-        return whole, np.concatenate(labels)
+        return features[places], labels[places]

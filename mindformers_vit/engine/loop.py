@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mindformers_vit.engine.bad_batch import save_step_batch
+from mindformers_vit.engine.parallel import ONE, World
 from mindformers_vit.engine.signals import Signals
 from mindformers_vit.errors import CheckpointError, Interrupted, TrainingError
 
@@ -49,7 +50,7 @@ class Length:
     steps_per_epoch: int
     accumulation: int  # batches of a step
     max_steps: int | None = None  # stop early; the schedule stays that of the whole run
-    batch_size: int = 0  # images of a batch
+    batch_size: int = 0  # images of a batch, over all ranks
     images: int = 0  # of the data set
 
     @property
@@ -64,6 +65,7 @@ class Length:
 class TrainLoop:
     """Runs epochs of steps; callbacks read its public attributes and call `save`, `evaluate`.
 
+    On several ranks every decision is the same on each: it hangs on what they have agreed upon.
     `epoch` counts from 1, `step` is the number of finished steps of that epoch, `global_step` of
     the run. `stop` makes it end after the current step.
     """
@@ -84,8 +86,9 @@ class TrainLoop:
         callbacks: Sequence[Callback] = (),
         evaluator: Callable[[], dict[str, float]] | None = None,
         save_network: Callable[[str], Path] | None = None,
+        world: World = ONE,
     ) -> None:
-        self.length = length
+        self.length, self.world = length, world
         self.epochs, self.steps_per_epoch = length.epochs, length.steps_per_epoch
         self.total_steps = length.total_steps
         self.output_dir = output_dir
@@ -98,6 +101,7 @@ class TrainLoop:
         self._loader, self._train_step = loader, train_step
         self._learning_rate = learning_rate
         self._saver, self._signals = saver, signals or Signals()
+        self._told: int | None = None  # the signal that one of the ranks has received
         self._max_skipped = max_skipped
         self._callbacks = list(callbacks)
         self._evaluator, self._save_network = evaluator, save_network
@@ -139,9 +143,16 @@ class TrainLoop:
             self._call("on_step_end")
             self._stop_if_stuck()
             self._note_saved(self._saver.finish())
-            self._signals.check()
+            self._check_signals()
         if self.step == self.steps_per_epoch:
             self._call("on_epoch_end")
+
+    def _check_signals(self) -> None:
+        """Raise Interrupted where a signal asks for it; on every rank after the same update."""
+        if self.world.size == 1:
+            self._signals.check()
+        elif self._told is not None:
+            raise Interrupted(self._told)
 
     def _run_step(self, batches: Iterator[dict[str, Any]]) -> None:
         start = time.perf_counter()
@@ -150,6 +161,7 @@ class TrainLoop:
         first = self._steps_here == 0  # it compiles, and until it is done nothing is lost
         with self._signals.at_once() if first else nullcontext():
             result = self._train_step(step_batches, lr)
+        result, self.stop, self._told = self.world.agree(result, self.stop, self._signals.received)
         self.step += 1
         self.global_step += 1
         seconds = time.perf_counter() - start
@@ -191,7 +203,13 @@ class TrainLoop:
         return self._pace * (self.total_steps - self.global_step)
 
     def save(self, *, last: bool = False) -> None:
-        """Commit a training checkpoint of this moment, once; `last`: none will come after it."""
+        """Commit a training checkpoint of this moment, once; `last`: none will come after it.
+
+        The first rank does it for all.
+        """
+        if not self.world.is_first:
+            self._saved_at = self.global_step
+            return
         self._note_saved(self._saver.finish(wait=last))
         if self.global_step in (0, self._saved_at) and not self._saver.failed:
             return

@@ -7,7 +7,7 @@ output_dir/
   report.html, report/                            the run on one page, and what it is made from
   finished.json                                   the run came to its end
   previous_<n>/                                   what earlier runs left
-  log/rank_0/info.log, error.log
+  log/rank_<n>/info.log, error.log                one of each rank
   checkpoint/rank_0/<prefix>_rank_0-<epoch>_<step>/   training checkpoints
   checkpoint_network/rank_0/                      the network alone: final, and best when evaluated
 ```
@@ -34,7 +34,7 @@ def prepare(plan: Plan) -> Path:
     directory = directory_of(plan)
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        _log_to(directory / "log" / "rank_0")
+        _log_to(directory / "log" / f"rank_{plan.world.rank}")
     except OSError as error:
         raise ConfigError(f"output_dir: '{directory}': {error.strerror}") from None
     return directory

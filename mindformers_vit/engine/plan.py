@@ -16,6 +16,7 @@ from mindformers_vit.config.schema import RunConfig
 from mindformers_vit.config.strict import problems_of, validate
 from mindformers_vit.data.mixup import Mixup
 from mindformers_vit.data.transforms import Compose, build_transforms
+from mindformers_vit.engine import parallel
 from mindformers_vit.engine.mindformers_yaml import RENAMED_TYPES, is_mindformers, warnings_of
 from mindformers_vit.engine.recipe_checks import recipe_problems
 from mindformers_vit.errors import ConfigError
@@ -37,6 +38,7 @@ class Plan:
     callbacks: tuple[Any, ...]  # settings objects, one a callback
     warnings: tuple[str, ...]
     recipe: Path | None = None  # the yaml it was made from, before any flag
+    world: parallel.World = parallel.ONE
 
     @property
     def labelled(self) -> bool:
@@ -70,7 +72,7 @@ def make_plan(values: Mapping[str, Any], recipe: Path | None = None) -> Plan:
     parts: dict[str, Any] = {}
     for name in ("family", "network", "processor", "train_transforms", "eval_transforms"):
         parts[name] = None
-    parts |= {"mixup": None, "callbacks": ()}
+    parts |= {"mixup": None, "callbacks": (), "world": parallel.ONE}
     section = values.get("model")
     with problems:
         parts["family"] = _family(section)
@@ -85,6 +87,9 @@ def make_plan(values: Mapping[str, Any], recipe: Path | None = None) -> Plan:
         parts["mixup"] = _mixup(values, parts["network"])
     with problems:
         parts["callbacks"] = _callbacks(values)
+    if run is not None:
+        with problems:
+            parts["world"] = parallel.world_of(run)
     if run is not None and parts["network"] is not None:
         problems += _contradictions(run, parts)
     if problems:
@@ -194,8 +199,6 @@ def _contradictions(run: RunConfig, parts: Mapping[str, Any]) -> list[str]:
     found += recipe_problems(run, network)
     if run.run_mode == "export":
         found += _export(run, family, network)
-    if run.use_parallel:
-        found.append("use_parallel: several processes are not offered yet; allowed: False")
     return found
 
 

@@ -38,6 +38,7 @@ _MAY_CHANGE = (  # when resuming: these do not touch an update
     "train_dataset.max_bad_samples",
     "train_dataset.data_loader.num_parallel_workers", "train_dataset.num_parallel_workers",
     "model.model_config.checkpoint_name_or_path",
+    "use_parallel", "runner_config.batch_size",  # the loop compares the global batch
 )  # fmt: skip
 
 

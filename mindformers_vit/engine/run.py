@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mindformers_vit import compat
 from mindformers_vit.data.bad_samples import FILE_NAME, BadSamples
 from mindformers_vit.data.imagenet import are_imagenet_folders
-from mindformers_vit.engine import build, output, reporting
+from mindformers_vit.engine import build, output, parallel, reporting
 from mindformers_vit.engine.plan import Plan
 from mindformers_vit.engine.resume import ResumePoint, find_resume_point
 from mindformers_vit.engine.weights import (
@@ -36,10 +38,10 @@ def describe(plan: Plan) -> str:
     weights = None if start else check_weights(plan)
     lines = [*plan.warnings, f"run_mode {plan.run.run_mode}: {plan.family.arch}"]
     if data.train is not None and data.length is not None:
-        runner, length = plan.run.runner_config, data.length
+        length = data.length
         lines.append(
             f"{len(data.train)} training images; {length.epochs} epochs x {length.steps_per_epoch} "
-            f"steps of {runner.batch_size} x {length.accumulation} images = {length.total_steps} "
+            f"steps of {length.batch_size} x {length.accumulation} images = {length.total_steps} "
             f"steps; peak learning rate {build.peak_lr(plan):.4g}"
         )
     if data.evaluation is not None:
@@ -72,6 +74,9 @@ def run(
         None after training, a dict of metrics after evaluation, a list after prediction, the
         file's path after export.
     """
+    if plan.world.is_scheduler:
+        _start_device(plan)
+        return None
     mode = plan.run.run_mode
     data = build.open_data(plan, has_inputs=inputs is not None)
     if data.train is not None:
@@ -88,15 +93,11 @@ def run(
         )
         return None
     config_text = output.config_text(plan)
-    output.write_config(plan, directory, config_text)
-    context = plan.run.context
-    device = compat.set_device(
-        context.device_target,
-        device_id=context.device_id,
-        mode=context.mode,
-        memory=context.max_device_memory,
-    )
-    logger.info("%s on %s, output in %s", mode, device, directory)
+    device = _start_device(plan)
+    if plan.world.is_first:
+        output.write_config(plan, directory, config_text)
+    where = f" (rank {plan.world.rank} of {plan.world.size})" if plan.world.size > 1 else ""
+    logger.info("%s on %s%s, output in %s", mode, device, where, directory)
     if plan.run.is_training:
         from mindformers_vit.engine.train import train
 
@@ -116,6 +117,19 @@ def run(
     return _evaluate(plan, data, network, directory)
 
 
+def _start_device(plan: Plan) -> str:
+    """Choose the device and meet the other ranks; the device's name."""
+    context = plan.run.context
+    name = compat.set_device(
+        "CPU" if plan.world.is_scheduler else context.device_target,
+        device_id=parallel.device_id(plan.world, context.device_id),
+        mode=context.mode,
+        memory=context.max_device_memory,
+    )
+    parallel.join(plan.world)
+    return name
+
+
 def _resume_point(plan: Plan, data: build.Data, directory: Path) -> ResumePoint | None:
     """The checkpoint that a training run goes on from."""
     if data.train is None or data.length is None:
@@ -132,19 +146,22 @@ def _evaluate(plan: Plan, data: build.Data, network: Any, directory: Path) -> di
     bad = build.bad_samples(plan, "eval", data.evaluation)
     confusion = Confusion()
     metrics = measurement(network, plan, data, bad, confusion.add)()
-    counted = len(data.evaluation) - len(bad.reasons)
-    record = {"metrics": metrics, "images": counted, "bad_samples": len(bad.reasons)}
+    count = int(np.sum(parallel.gather(plan.world, np.array([len(bad.reasons)]))))
+    counted = len(data.evaluation) - count
+    record = {"metrics": metrics, "images": counted, "bad_samples": count}
     record |= {"load_checkpoint": plan.run.load_checkpoint}
-    (directory / "eval_result.json").write_text(json.dumps(record, indent=1) + "\n")
+    if plan.world.is_first:
+        (directory / "eval_result.json").write_text(json.dumps(record, indent=1) + "\n")
     logger.info("%d images evaluated, each once", counted)
-    if bad.reasons:
+    if count:
         logger.warning(
             "%d of %d images could not be read and do NOT count; they are listed in %s",
-            len(bad.reasons), bad.total, directory / FILE_NAME,
+            count, bad.total, directory / FILE_NAME,
         )  # fmt: skip
     for name, value in metrics.items():
         logger.info("%s = {'%s': %s}", name, name, value)
-    reporting.after_evaluation(plan, directory, confusion, data.evaluation, metrics)
+    if plan.world.is_first:
+        reporting.after_evaluation(plan, directory, confusion, data.evaluation, metrics)
     return metrics
 
 

@@ -15,13 +15,16 @@ from mindformers_vit.engine import build
 from mindformers_vit.engine.callbacks.evaluate import EvaluateCallback
 from mindformers_vit.engine.callbacks.report_writer import ReportWriter
 from mindformers_vit.engine.evaluator import measurement
+from mindformers_vit.engine.gradient_mean import GradientMean, StatisticsMean
 from mindformers_vit.engine.loop import Length, TrainLoop
 from mindformers_vit.engine.loss_scale import LossScale
+from mindformers_vit.engine.parallel import World, check_end, check_start
 from mindformers_vit.engine.plan import Plan
 from mindformers_vit.engine.resume import ResumePoint, mark_finished, saver_of, set_aside
 from mindformers_vit.engine.signals import Signals
 from mindformers_vit.engine.train_step import TrainStep, training_forward
 from mindformers_vit.engine.weights import find_weights, load_network
+from mindformers_vit.errors import ConfigError
 from mindformers_vit.optim import schedules
 from mindformers_vit.optim.choose import make_optimizer
 from mindformers_vit.optim.ema import Ema
@@ -43,7 +46,7 @@ def train(
     assert data.train is not None
     assert data.length is not None
     network = load_network(plan, None if start else find_weights(plan), network)
-    if start is None:
+    if start is None and plan.world.is_first:
         set_aside(directory)
     step = _train_step(plan, network, data.length)
     report = ReportWriter.of(plan, network, data.train, data.evaluation)
@@ -53,6 +56,7 @@ def train(
         measure = measurement(network, plan, data, observe=report.observe)
         evaluation = partial(_evaluate, network, step.ema, measure, signals)
     save = partial(_save_network, network, step.ema, plan, directory)
+    hooks = [*_evaluation_callback(plan), *plan.callbacks, *callbacks, report]
     loop = TrainLoop(
         length=data.length,
         loader=build.train_loader(plan, data.train),
@@ -62,19 +66,23 @@ def train(
         saver=saver_of(plan, directory, config_text),
         signals=signals,
         max_skipped=plan.run.runner_config.max_skipped_steps,
-        callbacks=[*_evaluation_callback(plan), *plan.callbacks, *callbacks, report],
+        callbacks=[c for c in hooks if plan.world.is_first or c.every_rank],
         evaluator=evaluation,
-        save_network=save,
+        save_network=save if plan.world.is_first else None,
+        world=plan.world,
     )
     if start is None:
         logger.info("a new run in '%s'", directory)
     else:
         tensors, state, _ = load_checkpoint(start.path)
         loop.restore(tensors, state, start.named, forced=start.forced)
+    check_start(plan.world, step.tensors(), loop.global_step)
     with signals:
         loop.run()
-        logger.info("network saved in %s", save("network"))
-        mark_finished(directory, loop.global_step)
+        check_end(plan.world, step.tensors(), loop.global_step)
+        if plan.world.is_first:
+            logger.info("network saved in %s", save("network"))
+            mark_finished(directory, loop.global_step)
 
 
 def learning_rate(plan: Plan, length: Length) -> Callable[[int], float]:
@@ -114,6 +122,8 @@ def _by_epoch(plan: Plan, length: Length) -> Callable[[int], float]:
 
 def _train_step(plan: Plan, network: Any, length: Length) -> TrainStep:
     run = plan.run
+    if run.recompute_config.recompute:
+        _recompute(network)
     forward = training_forward(network, drop_path=build.drop_noise_length(plan) > 0)
     params = network.trainable_params()
     rules = parameter_rules(
@@ -134,7 +144,30 @@ def _train_step(plan: Plan, network: Any, length: Length) -> TrainStep:
         max_grad_norm=wrapper.max_grad_norm if wrapper.use_clip_grad else None,
         ema=Ema(followed, run.ema.decay) if run.ema is not None else None,
         loss_scale=LossScale(wrapper.scale_sense) if dtype == "float16" else None,
+        reduce=_mean(plan.world, params),
+        average=_statistics_mean(plan.world, network.moving_statistics()),
     )
+
+
+def _recompute(network: Any) -> None:
+    """Keep of each block its input only, where the device's compiler can."""
+    blocks = [*getattr(network, "blocks", ()), *getattr(network, "decoder_blocks", ())]
+    if not blocks:
+        raise ConfigError("recompute_config.recompute: True given, but the network has no blocks")
+    for block in blocks:
+        block.recompute()
+
+
+def _mean(world: World, params: Any) -> GradientMean | None:
+    if world.size == 1:
+        return None
+    shapes = [tuple(p.shape) for p in params]
+    return GradientMean(shapes, world.size, joined=compat.device() == "CPU")
+
+
+def _statistics_mean(world: World, statistics: Any) -> StatisticsMean | None:
+    mean = _mean(world, statistics)
+    return StatisticsMean(statistics, mean) if mean is not None and statistics else None
 
 
 def _evaluation_callback(plan: Plan) -> list[Any]:

@@ -11,6 +11,7 @@ import pytest
 from mindformers_vit.engine.callbacks.loss_monitor import LossMonitor, format_lines
 from mindformers_vit.engine.callbacks.metrics_writer import MetricsWriter
 from mindformers_vit.engine.loop import StepRecord
+from mindformers_vit.engine.parallel import ONE
 from mindformers_vit.engine.progress import clock
 
 pytestmark = pytest.mark.fast
@@ -25,7 +26,7 @@ def loop_at(step: int, output_dir=None, **changes):
         record=StepRecord(**record | changes), epoch=1 + (step - 1) // 4, epochs=10,
         step=1 + (step - 1) % 4, steps_per_epoch=4, global_step=step, total_steps=40,
         output_dir=output_dir, metrics={"Top1 Accuracy": 0.5}, seconds_left=lambda: 90061.0,
-        evaluated_step=step,
+        world=ONE, evaluated_step=step,
     )  # fmt: skip
 
 

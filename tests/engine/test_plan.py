@@ -82,7 +82,11 @@ def test_all_problems_come_together():
         (VIT, {"runner_config__num_classes": 10}, "num_classes: 10 given, but"),
         (VIT, {"runner_config__image_size": 32}, "runner_config.image_size: 32 given, but"),
         (VIT, {"trainer__type": "masked_image_modeling"}, "is for 'image_classification'"),
-        (VIT, {"use_parallel": True}, "use_parallel: several processes are not offered yet"),
+        (
+            VIT,
+            {"use_parallel": True},
+            "use_parallel: True given, but the environment names no rank",
+        ),
         (VIT, {"model__arch__type": "ViTForImageClasification"}, "did you mean 'ViTForImageC"),
         (VIT, {"model__model_config__type": "ViTMAEConfig"}, "takes 'ViTConfig'"),
         (VIT, {"processor__type": "ViTMAEProcessor"}, "takes 'ViTProcessor'"),

@@ -16,7 +16,7 @@ A callback is its own settings: the keys of its yaml entry are its fields, its s
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from mindformers_vit.config.strict import StrictModel
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 class Callback(StrictModel):
     """Base of every callback; each hook does nothing until overridden."""
+
+    every_rank: ClassVar[bool] = True  # False: writes what is common, so on the first rank only
 
     def on_train_begin(self, loop: TrainLoop) -> None:
         """Everything is built and, when resuming, restored; no step has run."""

@@ -55,9 +55,10 @@ def format_lines(loop: TrainLoop) -> list[str]:
     clock = time.strftime("%H:%M:%S", time.gmtime(loop.seconds_left()))
     days = int(loop.seconds_left() // 86400)
     left = f"{days} d {clock}" if days else clock
+    speed = record.images_per_second / loop.world.size
     return [
         f"{{ Epoch:[{epoch}], step:[{step}], loss: {record.loss:.6f}, "
         f"per_step_time: {1000 * record.seconds:.0f}ms, lr: {record.lr:.6g}, "
         f"overflow cond: {not record.finite}, loss_scale: {record.loss_scale:.1f} }}",
-        f"{100 * done:7.1f}% |{bar:<50}| {record.images_per_second:.2f} samples/s/p  {left} }}",
+        f"{100 * done:7.1f}% |{bar:<50}| {speed:.2f} samples/s/p  {left} }}",
     ]

@@ -6,7 +6,7 @@ import json
 import logging
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field, PrivateAttr
 
@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 class MetricsWriter(Callback):
     """Writes into the output directory; a resumed run appends."""
 
+    every_rank: ClassVar[bool] = False
     every_steps: int = Field(1, gt=0)
     tensorboard: bool = True
     keep_default_action: Any = None  # MindFormers' SummaryMonitor
