@@ -12,9 +12,11 @@ import logging
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
-from mindformers_vit.commands import COMMANDS, find_command
+from mindformers_vit import cli_help
+from mindformers_vit.commands import find_command
 from mindformers_vit.config.loader import find_config, load_yaml, parse_override, set_dotted
 from mindformers_vit.config.schema import RUN_MODES, RunConfig
 from mindformers_vit.errors import ConfigError, Interrupted, MindFormersViTError
@@ -118,7 +120,7 @@ def _run(argv: list[str]) -> int:
     values, dry_run = read_command_line(argv)
     from mindformers_vit.engine.plan import make_plan
 
-    plan = make_plan(values)
+    plan = make_plan(values, recipe_of(argv))
     from mindformers_vit.engine import run
 
     if dry_run:
@@ -143,29 +145,31 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="run_mindformer.py",
         description="Train, evaluate and use vision transformers on MindSpore.",
-        epilog="Any key of the yaml: --section.key=value, as in --optimizer.weight_decay=0.1. "
-        f"Commands besides: python -m mindformers_vit {' | '.join(COMMANDS)}",
+        epilog=cli_help.epilog(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage=cli_help.USAGE,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", required=True, help="yaml of the run")
-    parser.add_argument("--dry_run", action="store_true", help="check everything, run nothing")
-    parser.add_argument(
+    groups = cli_help.groups(parser)
+    groups["config"].add_argument("--config", required=True, metavar="FILE", help="yaml of the run")
+    groups["dry_run"].add_argument(
+        "--dry_run", action="store_true", help="check everything, run nothing"
+    )
+    groups["predict_data"].add_argument(
         "--predict_data", nargs="+", metavar="IMAGE", help="files, directories or URLs"
     )
-    parser.add_argument("--options", nargs="+", metavar="KEY=VALUE", help="settings, dotted keys")
+    groups[""].add_argument(
+        "--options", nargs="+", metavar="KEY=VALUE", help="settings, dotted keys"
+    )
     types: dict[str, Any] = {"int": int, "str": str, "mode": str, "auto": _auto, "batch": _batch}
     types |= {"bool": _boolean, "switch": _boolean}
     for flag, _, kind, text in _FLAGS:
         choices = RUN_MODES if kind == "mode" else None
         hidden = argparse.SUPPRESS if text.startswith("MindFormers'") else text
         bare: dict[str, Any] = {"nargs": "?", "const": True} if kind == "switch" else {}
-        parser.add_argument(
-            f"--{flag}",
-            type=types[kind],
-            choices=choices,
-            metavar=_METAVARS.get(kind, flag.upper()[:9] if kind == "str" else None),
-            help=hidden,
-            **bare,
+        metavar = cli_help.METAVARS.get(flag, "VALUE") if kind == "str" else _METAVARS.get(kind)
+        groups.get(flag, groups[""]).add_argument(
+            f"--{flag}", type=types[kind], choices=choices, metavar=metavar, help=hidden, **bare
         )
     return parser
 
@@ -210,6 +214,11 @@ def read_command_line(argv: list[str]) -> tuple[dict[str, Any], bool]:
     if arguments.predict_data:
         values = set_dotted(values, "predict.data", arguments.predict_data)
     return values, arguments.dry_run
+
+
+def recipe_of(argv: list[str]) -> Path:
+    """The yaml that a command line names."""
+    return find_config(build_parser().parse_known_args(argv)[0].config)
 
 
 def _dotted(rest: list[str], parser: argparse.ArgumentParser) -> list[str]:

@@ -36,7 +36,8 @@ step data "1/8 make the data set" "$out/data.seconds" \
     python tools/make_shapes_dataset.py --output_dir "$out/data" --seed "$seed"
 step pretrain "2/8 pretrain on pictures without labels" "$out/pretrain/finished.json" \
     python run_mindformer.py --config "$mae" --run_mode train --seed "$seed" \
-    --train_dataset_dir "$out/data/train" --output_dir "$out/pretrain"
+    --train_dataset_dir "$out/data/train" --eval_dataset_dir "$out/data/val" \
+    --output_dir "$out/pretrain"
 step finetune "3/8 fine-tune with few labels" "$out/finetune/finished.json" \
     python run_mindformer.py --config "$vit" --run_mode finetune --seed "$seed" \
     --load_checkpoint "$out/pretrain" \

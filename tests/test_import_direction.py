@@ -19,9 +19,13 @@ LAYERS = [
     ({"models"}, {*BASE, "config", *CORE, "tools", "models"}),
     ({"pipelines"}, {*BASE, "config", *CORE, "tools", "models"}),
     ({"deploy"}, {*BASE, "config", *CORE, "tools", "models"}),
-    ({"engine"}, {*BASE, "config", *CORE, "tools", "models", "pipelines", "deploy"}),
+    ({"report"}, {*BASE, "config", "data"}),
+    ({"engine"}, {*BASE, "config", *CORE, "tools", "models", "pipelines", "deploy", "report"}),
 ]
-TOP = {"__init__", "__main__", "cli", "commands", "trainer", "pipeline", "deploy.commands"}
+TOP = {
+    "__init__", "__main__", "cli", "cli_help", "commands", "demo", "deploy.commands", "pipeline",
+    "trainer",
+}  # fmt: skip
 FAMILIES = sorted(p.parent.name for p in PACKAGE.glob("models/*/*_config.py"))
 
 

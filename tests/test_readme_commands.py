@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 
 from mindformers_vit.cli import read_command_line
+from mindformers_vit.commands import COMMANDS
+from mindformers_vit.demo import command as demo
+from mindformers_vit.engine import validate
 from mindformers_vit.engine.plan import make_plan
 from mindformers_vit.models.convert_cli import main
+from mindformers_vit.report import command as report
 
 pytestmark = pytest.mark.fast
 ROOT = Path(__file__).parents[1]
@@ -40,6 +44,25 @@ def test_command_is_valid(page, line, monkeypatch):
     values, _ = read_command_line(shlex.split(line.removeprefix(START)))
     plan = make_plan(values)
     assert plan.run.run_mode == re.search(r"--run_mode (\w+)", line)[1]
+
+
+def module_commands(path: Path) -> list[list[str]]:
+    """Every `python -m mindformers_vit COMMAND ...` of a page, without its comment."""
+    text = path.read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = re.findall(r"^python -m mindformers_vit (.*)$", text, re.M)
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+def test_the_other_commands_are_the_same_in_both_languages_and_exist(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    found = module_commands(PAGES[0])
+    assert found == module_commands(PAGES[1])
+    assert len(found) >= 5 and {name for name, *_ in found} <= set(COMMANDS)
+    parsers = {"validate": validate.parser(), "report": report.parser(), "demo": demo.parser()}
+    for name, *arguments in found:
+        if name in parsers:
+            parsers[name].parse_args(arguments)
+    assert validate.main(next(rest for name, *rest in found if name == "validate")) == 0
 
 
 def conversions() -> list[tuple[str, str]]:

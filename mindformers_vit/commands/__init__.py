@@ -6,8 +6,14 @@ import importlib
 from collections.abc import Callable
 
 COMMANDS = {  # name -> module:function, which takes the arguments and returns the exit code
+    "completion": "mindformers_vit.cli_help:completion",
+    "demo": "mindformers_vit.demo.command:main",
     "deploy": "mindformers_vit.deploy.commands:deploy",
+    "doctor": "mindformers_vit.engine.doctor:main",
+    "models": "mindformers_vit.models.catalogue:main",
     "plan": "mindformers_vit.commands.plan:main",
+    "report": "mindformers_vit.report.command:main",
+    "validate": "mindformers_vit.engine.validate:main",
     "verify-checkpoint": "mindformers_vit.commands.verify_checkpoint:main",
     "verify-data": "mindformers_vit.commands.verify_data:main",
 }

@@ -11,7 +11,9 @@ from mindformers_vit.engine.plan import make_plan
 
 def main(argv: list[str]) -> int:
     """Print the forecast; every flag of a run may be given besides."""
-    parser = argparse.ArgumentParser("plan", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        "mindformers-vit plan", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("--servers", type=int, default=1)
     parser.add_argument("--devices_per_server", type=int, default=8)
     parser.add_argument("--images", type=int, help="of the training set; default: ImageNet-1K's")

@@ -14,7 +14,7 @@ _BELOW = ("", "rank_0", "checkpoint/rank_0")
 
 def main(argv: list[str]) -> int:
     """0: all are whole; 1: one is damaged; CheckpointError: there is none."""
-    parser = argparse.ArgumentParser("verify-checkpoint", description=__doc__)
+    parser = argparse.ArgumentParser("mindformers-vit verify-checkpoint", description=__doc__)
     parser.add_argument("directory", help="a checkpoint, their folder, or an output directory")
     root = Path(parser.parse_args(argv).directory).expanduser()
     found = find_checkpoints(root)

@@ -19,7 +19,7 @@ _AHEAD = 4096  # images given to the threads at a time
 
 def main(argv: list[str]) -> int:
     """0: every image can be read; 1: some cannot, and are listed; DataError: no data set."""
-    parser = argparse.ArgumentParser("verify-data", description=__doc__)
+    parser = argparse.ArgumentParser("mindformers-vit verify-data", description=__doc__)
     parser.add_argument("directory", help="class folders, or any folder with --unlabelled")
     parser.add_argument("--label_file", help="of a flat folder")
     parser.add_argument("--unlabelled", action="store_true", help="every image below the folder")

@@ -18,13 +18,20 @@ from mindformers_vit.engine.plan import Plan
 from mindformers_vit.metrics import Accuracy
 from mindformers_vit.models.layers.patch_embed import patchify_numpy
 
+Observer = Callable[[dict[str, Any], Any], None]  # batch, logits (B, K)
+
 
 def measurement(
-    network: Any, plan: Plan, data: build.Data, bad: BadSamples | None = None
+    network: Any,
+    plan: Plan,
+    data: build.Data,
+    bad: BadSamples | None = None,
+    observe: Observer | None = None,
 ) -> Callable[[], dict[str, float]]:
     """What an evaluation by this plan does; to be called as often as it is due.
 
-    `bad` is told of images that cannot be read, which do not count.
+    `bad` is told of images that cannot be read, which do not count; `observe` sees the batches of
+    a classifier of one process (not of kNN, which has no logits).
     """
     if plan.run.metric.type == "KNN":
         return KnnEvaluation(network, plan, data, bad)
@@ -33,13 +40,21 @@ def measurement(
 
     def measure() -> dict[str, float]:
         with loader:
-            return evaluate(network, loader, plan.family.task, plan.world)
+            return evaluate(network, loader, plan.family.task, observe, plan.world)
 
     return measure
 
 
-def evaluate(network: Any, loader: Loader, task: str, world: World = ONE) -> dict[str, float]:
+def evaluate(
+    network: Any,
+    loader: Loader,
+    task: str,
+    observe: Observer | None = None,
+    world: World = ONE,
+) -> dict[str, float]:
     """Metrics of `network` over all images, of which `loader` has this rank's.
+
+    `observe` sees a classifier's batches in a run of one process: a rank's would be a part only.
 
     Returns:
         `{"Top1 Accuracy": fraction, "Top5 Accuracy": fraction}` for a classifier,
@@ -52,6 +67,8 @@ def evaluate(network: Any, loader: Loader, task: str, world: World = ONE) -> dic
     for batch in loader.epoch(0):
         logits = network(ms.Tensor(batch["image"])).asnumpy()
         counts.add(logits, batch["label"], batch["valid"])
+        if observe is not None and world.size == 1:
+            observe(batch, logits)
     whole = Accuracy()
     whole.merge(gather(world, counts.counts))
     return whole.result()

@@ -4,6 +4,7 @@
 output_dir/
   config_<run_mode>.yaml                          the resolved configuration
   metrics.jsonl, summary/rank_0/                  MetricsWriter
+  report.html, report/                            the run on one page, and what it is made from
   finished.json                                   the run came to its end
   previous_<n>/                                   what earlier runs left
   log/rank_<n>/info.log, error.log                one of each rank

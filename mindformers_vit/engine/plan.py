@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -36,6 +37,7 @@ class Plan:
     mixup: Mixup | None
     callbacks: tuple[Any, ...]  # settings objects, one a callback
     warnings: tuple[str, ...]
+    recipe: Path | None = None  # the yaml it was made from, before any flag
     world: parallel.World = parallel.ONE
 
     @property
@@ -60,8 +62,11 @@ class _Problems(list[str]):
         return False
 
 
-def make_plan(values: Mapping[str, Any]) -> Plan:
-    """The plan of a run; ConfigError carries every problem, each with its dotted path."""
+def make_plan(values: Mapping[str, Any], recipe: Path | None = None) -> Plan:
+    """The plan of a run; ConfigError carries every problem, each with its dotted path.
+
+    `recipe` is the yaml that the values were read from, for the report to compare with.
+    """
     problems = _Problems()
     run = _schema(values, problems)
     parts: dict[str, Any] = {}
@@ -90,7 +95,7 @@ def make_plan(values: Mapping[str, Any]) -> Plan:
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     assert run is not None
-    return Plan(run=run, warnings=tuple(warnings_of(run)), **parts)
+    return Plan(run=run, warnings=tuple(warnings_of(run)), recipe=recipe, **parts)
 
 
 def _schema(values: Mapping[str, Any], problems: _Problems) -> RunConfig | None:

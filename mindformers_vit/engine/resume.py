@@ -17,6 +17,7 @@ from mindformers_vit.checkpoint import files
 from mindformers_vit.checkpoint.manifest import FILE_NAME
 from mindformers_vit.checkpoint.store import CONFIG, STATE, CheckpointStore
 from mindformers_vit.config.loader import parse_yaml
+from mindformers_vit.engine import reporting
 from mindformers_vit.engine.callbacks.checkpoint_monitor import CheckpointMonitor
 from mindformers_vit.engine.loop import Length
 from mindformers_vit.engine.output import config_text as written
@@ -203,7 +204,10 @@ def _is_finished(directory: Path, state: Mapping[str, Any], length: Length) -> b
 
 def set_aside(directory: Path) -> None:
     """Move what an earlier run left into `previous_<n>/`, out of a new run's way."""
-    names = ("checkpoint", "checkpoint_network", "metrics.jsonl", "summary", _FINISHED)
+    names = (
+        "checkpoint", "checkpoint_network", "metrics.jsonl", "summary", _FINISHED,
+        *reporting.PATHS,
+    )  # fmt: skip
     old = [directory / name for name in names if (directory / name).exists()]
     if not any(_is_worth_keeping(path) for path in old):
         return

@@ -14,7 +14,7 @@ import numpy as np
 from mindformers_vit import compat
 from mindformers_vit.data.bad_samples import FILE_NAME, BadSamples
 from mindformers_vit.data.imagenet import are_imagenet_folders
-from mindformers_vit.engine import build, output, parallel
+from mindformers_vit.engine import build, output, parallel, reporting
 from mindformers_vit.engine.plan import Plan
 from mindformers_vit.engine.resume import ResumePoint, find_resume_point
 from mindformers_vit.engine.run_lock import only_run_in
@@ -28,6 +28,7 @@ from mindformers_vit.engine.weights import (
     with_labels,
 )
 from mindformers_vit.errors import DataError
+from mindformers_vit.report.confusion import Confusion
 from mindformers_vit.tools.image_tools import list_images
 
 logger = logging.getLogger(__name__)
@@ -161,7 +162,8 @@ def _evaluate(plan: Plan, data: build.Data, network: Any, directory: Path) -> di
     assert data.evaluation is not None
     _check_labels(plan, data.evaluation.classes)
     bad = build.bad_samples(plan, "eval", data.evaluation)
-    metrics = measurement(network, plan, data, bad)()
+    confusion = Confusion()
+    metrics = measurement(network, plan, data, bad, confusion.add)()
     count = int(np.sum(parallel.gather(plan.world, np.array([len(bad.reasons)]))))
     counted = len(data.evaluation) - count
     record = {"metrics": metrics, "images": counted, "bad_samples": count}
@@ -176,6 +178,8 @@ def _evaluate(plan: Plan, data: build.Data, network: Any, directory: Path) -> di
         )  # fmt: skip
     for name, value in metrics.items():
         logger.info("%s = {'%s': %s}", name, name, value)
+    if plan.world.is_first:
+        reporting.after_evaluation(plan, directory, confusion, data.evaluation, metrics)
     return metrics
 
 

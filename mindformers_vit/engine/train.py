@@ -13,6 +13,7 @@ from mindformers_vit import compat
 from mindformers_vit.checkpoint.store import load_checkpoint
 from mindformers_vit.engine import build
 from mindformers_vit.engine.callbacks.evaluate import EvaluateCallback
+from mindformers_vit.engine.callbacks.report_writer import ReportWriter
 from mindformers_vit.engine.evaluator import measurement
 from mindformers_vit.engine.gradient_mean import GradientMean, StatisticsMean
 from mindformers_vit.engine.loop import Length, TrainLoop
@@ -48,13 +49,14 @@ def train(
     if start is None and plan.world.is_first:
         set_aside(directory)
     step = _train_step(plan, network, data.length)
+    report = ReportWriter.of(plan, network, data.train, data.evaluation)
     signals = Signals()
     evaluation = None
     if data.evaluation is not None:
-        measure = measurement(network, plan, data)
+        measure = measurement(network, plan, data, observe=report.observe)
         evaluation = partial(_evaluate, network, step.ema, measure, signals)
     save = partial(_save_network, network, step.ema, plan, directory)
-    hooks = [*_evaluation_callback(plan), *plan.callbacks, *callbacks]
+    hooks = [*_evaluation_callback(plan), *plan.callbacks, *callbacks, report]
     loop = TrainLoop(
         length=data.length,
         loader=build.train_loader(plan, data.train),

@@ -96,9 +96,11 @@ def test_over_the_threshold_the_list_ends_the_run(tmp_path):
 
 
 @pytest.mark.fast
-@pytest.mark.parametrize("name", ["\udcff", "\u2028", "\n", "\u732b"])
-def test_a_bad_image_may_have_any_name(name, tmp_path):
+@pytest.mark.parametrize("code", [0xDCFF, 0x2028, 0x0A, 0x732B])
+def test_a_bad_image_may_have_any_name(code, tmp_path, caplog):
     """Bytes that are no UTF-8 among them: Python reads such a byte as a surrogate."""
+    caplog.set_level("CRITICAL", logger="mindformers_vit")  # two pytests cannot pass that byte on
+    name = chr(code)
     for _ in range(2):  # and the run after a kill
         BadSamples("train_dataset", 100, 2, tmp_path).add(f"{name}.jpg", f"{name}.jpg: broken")
     (line,) = listed(tmp_path)

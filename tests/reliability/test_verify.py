@@ -77,4 +77,4 @@ def test_from_the_shell(tmp_path):
     help_text = subprocess.run(
         [*command[:3], "--help"], cwd=ROOT, capture_output=True, text=True
     ).stdout
-    assert "verify-checkpoint | verify-data" in " ".join(help_text.split())
+    assert "\n  verify-data " in help_text and "\n  verify-checkpoint " in help_text
