@@ -41,7 +41,7 @@ def test_only_the_first_rank_writes_what_is_common(pairs, kind):
     for folder in ("checkpoint", "checkpoint_network"):
         assert [path.name for path in (output / folder).iterdir()] == ["rank_0"]
     assert {path.name for path in (output / "log").iterdir()} == {
-        "rank_0", "rank_1", "scheduler.log"
+        ".lock", "rank_0", "rank_1", "scheduler.log"
     }  # fmt: skip
     assert len(losses(output)) == 20
     assert {p.name for p in output.iterdir()} >= {"config_train.yaml", "metrics.jsonl"}
