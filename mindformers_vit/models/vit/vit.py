@@ -7,8 +7,6 @@ Legend: B batch, C channels, H, W image, N patches, T = N + 1 tokens, D width, L
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import mindspore as ms
 from mindspore import ops
 
@@ -17,9 +15,7 @@ from mindformers_vit.models.layers.batch_norm import BatchNorm
 from mindformers_vit.models.layers.block import block_list
 from mindformers_vit.models.layers.linear import Linear, zeros_parameter
 from mindformers_vit.models.layers.norm import LayerNorm
-from mindformers_vit.models.layers.parameters import ParamSpecs
 from mindformers_vit.models.layers.patch_embed import PatchEmbed, patchify
-from mindformers_vit.models.loading import Array, LoadingRules
 from mindformers_vit.models.vit import vit_loading, vit_params
 from mindformers_vit.models.vit.vit_config import FAMILY, ViTConfig
 
@@ -39,6 +35,8 @@ class ViTForImageClassification(PreTrainedModel):
     """
 
     family = FAMILY
+    parameter_specs = staticmethod(vit_params.parameter_specs)
+    loading_rules = staticmethod(vit_loading.loading_rules)
 
     def __init__(self, config: ViTConfig, *, seed: int = 0) -> None:
         super().__init__(config)
@@ -74,16 +72,6 @@ class ViTForImageClassification(PreTrainedModel):
             self.head_norm = BatchNorm(width, eps=HEAD_NORM_EPS, affine=False)
         self.head = Linear(width, config.num_labels, compute_dtype=dtype)
         self.init_weights(seed)
-
-    @staticmethod
-    def parameter_specs(config: ViTConfig) -> ParamSpecs:
-        return vit_params.parameter_specs(config)
-
-    @staticmethod
-    def loading_rules(
-        config: ViTConfig, loaded: Mapping[str, Array], *, new_parts: bool
-    ) -> LoadingRules:
-        return vit_loading.loading_rules(config, loaded, new_parts=new_parts)
 
     def no_weight_decay(self) -> set[str]:
         return set() if self.linear_probe else set(vit_params.NO_WEIGHT_DECAY)
