@@ -14,7 +14,7 @@ import numpy as np
 from mindformers_vit import compat
 from mindformers_vit.data.bad_samples import FILE_NAME, BadSamples
 from mindformers_vit.data.imagenet import are_imagenet_folders
-from mindformers_vit.engine import build, output, parallel, reporting
+from mindformers_vit.engine import build, loaders, output, parallel, reporting
 from mindformers_vit.engine.plan import Plan
 from mindformers_vit.engine.resume import ResumePoint, find_resume_point
 from mindformers_vit.engine.run_lock import only_run_in
@@ -161,7 +161,7 @@ def _evaluate(plan: Plan, data: build.Data, network: Any, directory: Path) -> di
 
     assert data.evaluation is not None
     _check_labels(plan, data.evaluation.classes)
-    bad = build.bad_samples(plan, "eval", data.evaluation)
+    bad = loaders.bad_samples(plan, "eval", data.evaluation)
     confusion = Confusion()
     metrics = measurement(network, plan, data, bad, confusion.add)()
     count = int(np.sum(parallel.gather(plan.world, np.array([len(bad.reasons)]))))
