@@ -24,14 +24,14 @@ LAYERS = [
 ]
 TOP = {
     "__init__", "__main__", "cli", "cli_help", "commands", "demo", "deploy.commands", "pipeline",
-    "trainer",
+    "tools.launch", "trainer",
 }  # fmt: skip
 FAMILIES = sorted(p.parent.name for p in PACKAGE.glob("models/*/*_config.py"))
 
 
 def layer_of(name: str) -> str:
     """ "models.layers.mlp" -> "models.layers", "data.loader" -> "data"."""
-    apart = ("models.layers", "deploy.commands")
+    apart = ("models.layers", "deploy.commands", "tools.launch")
     return next((start for start in apart if name.startswith(start)), name.partition(".")[0])
 
 
