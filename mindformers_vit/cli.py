@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import signal
 import sys
 from pathlib import Path
 from typing import Any
 
-from mindformers_vit import cli_help
+from mindformers_vit import cli_help, compat
 from mindformers_vit.commands import find_command
 from mindformers_vit.config.loader import find_config, load_yaml, parse_override, set_dotted
 from mindformers_vit.config.schema import RUN_MODES, RunConfig
@@ -108,7 +107,7 @@ def _log_to_terminal() -> None:
     logger = logging.getLogger("mindformers_vit")
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    os.environ.setdefault("GLOG_v", "3")  # MindSpore's own messages: errors only
+    compat.hush()
     if not logger.handlers:
         logger.addHandler(logging.StreamHandler(sys.stderr))
 

@@ -110,7 +110,7 @@ def _carry_out(
         )
         return None
     config_text = output.config_text(plan)
-    device = _start_device(plan)
+    device = _start_device(plan, directory)
     if plan.world.is_first:
         output.write_config(plan, directory, config_text)
     where = f" (rank {plan.world.rank} of {plan.world.size})" if plan.world.size > 1 else ""
@@ -134,10 +134,12 @@ def _carry_out(
     return _evaluate(plan, data, network, directory)
 
 
-def _start_device(plan: Plan) -> str:
+def _start_device(plan: Plan, directory: Path | None = None) -> str:
     """Choose the device and meet the other ranks; the device's name."""
     context = plan.run.context
     with held_back():  # of a MindSpore that is half imported, Python's end would abort
+        if directory is not None:
+            compat.log_to(directory / "log")
         name = compat.set_device(
             "CPU" if plan.world.is_scheduler else context.device_target,
             device_id=parallel.device_id(plan.world, context.device_id),

@@ -43,6 +43,10 @@ def test_only_the_first_rank_writes_what_is_common(pairs, kind):
     assert {path.name for path in (output / "log").iterdir()} == {
         ".lock", "rank_0", "rank_1", "scheduler.log"
     }  # fmt: skip
+    for rank in (0, 1):
+        own = output / "log" / f"rank_{rank}"
+        assert any("WARNING" in path.name for path in (own / "logs").iterdir())
+        assert "[WARNING]" not in (own / "mindformer.log").read_text()
     assert len(losses(output)) == 20
     assert {p.name for p in output.iterdir()} >= {"config_train.yaml", "metrics.jsonl"}
 
