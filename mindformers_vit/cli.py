@@ -125,7 +125,11 @@ def _run(argv: list[str]) -> int:
     if dry_run:
         print(run.describe(plan))
         return 0
-    run.run(plan)
+    result = run.run(plan)
+    if plan.run.run_mode == "eval" and plan.world.is_first:
+        from mindformers_vit.metrics import figure
+
+        print("\n".join(f"{name}  {figure(name, value):>8}" for name, value in result.items()))
     return 0
 
 

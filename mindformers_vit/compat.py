@@ -15,6 +15,7 @@ from mindformers_vit.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 _RECURSION_LIMIT = 10_000  # the compiler nests a call for each parameter of an update
+_HUSHED = {"GLOG_v": "3"}
 _GLOG_THRESHOLD = "_ZN3fLI21FLAGS_stderrthresholdE"  # of the C++ half: 1 warnings, 2 errors
 
 
@@ -41,7 +42,7 @@ def resolve_device(target: str) -> str:
 
 def hush() -> None:
     """MindSpore says errors only, unless the user has set how much it is to say."""
-    os.environ.setdefault("GLOG_v", "3")
+    os.environ |= _HUSHED | os.environ
 
 
 def log_to(directory: Path) -> None:
@@ -50,11 +51,11 @@ def log_to(directory: Path) -> None:
     It reads how to log once, when it is imported; later, or where the user has set it, nothing
     is changed.
     """
-    given = os.environ.get("GLOG_v", "3") != "3" or "GLOG_logtostderr" in os.environ
-    if given or "mindspore" in sys.modules:
+    given = {name: value for name, value in os.environ.items() if name.startswith("GLOG_")}
+    if given not in ({}, _HUSHED) or "mindspore" in sys.modules:
         return
-    os.environ |= {"GLOG_v": "2", "GLOG_logtostderr": "0", "GLOG_stderrthreshold": "3"}
-    os.environ["GLOG_log_dir"] = str(directory.resolve())
+    to_file = {"GLOG_logtostderr": "0", "GLOG_log_dir": str(directory.resolve())}
+    os.environ |= {"GLOG_v": "2", "GLOG_stderrthreshold": "3", **to_file}
     import mindspore as ms
 
     for path in (Path(ms.__file__).parent / "lib").glob("lib*glog.so*"):
