@@ -4,7 +4,6 @@ here when first needed, nowhere by the layers above the networks.
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import sys
@@ -56,6 +55,8 @@ def log_to(directory: Path) -> None:
         return
     to_file = {"GLOG_logtostderr": "0", "GLOG_log_dir": str(directory.resolve())}
     os.environ |= {"GLOG_v": "2", "GLOG_stderrthreshold": "3", **to_file}
+    import ctypes
+
     import mindspore as ms
 
     for path in (Path(ms.__file__).parent / "lib").glob("lib*glog.so*"):

@@ -11,7 +11,7 @@ import numpy as np
 
 from mindformers_vit.data.bad_samples import BadSamples
 from mindformers_vit.data.loader import Loader
-from mindformers_vit.engine import build
+from mindformers_vit.engine import build, loaders
 from mindformers_vit.engine.knn_evaluation import KnnEvaluation
 from mindformers_vit.engine.parallel import ONE, World, gather
 from mindformers_vit.engine.plan import Plan
@@ -37,7 +37,7 @@ def measurement(
     if plan.run.metric.type == "KNN":
         return KnnEvaluation(network, plan, data, bad)
     assert data.evaluation is not None
-    loader = build.eval_loader(plan, data.evaluation, bad)
+    loader = loaders.eval_loader(plan, data.evaluation, bad)
 
     def measure() -> dict[str, float]:
         with loader:

@@ -14,7 +14,7 @@ import numpy as np
 from mindformers_vit import compat
 from mindformers_vit.data.bad_samples import FILE_NAME, BadSamples
 from mindformers_vit.data.class_folders import check_class_folders
-from mindformers_vit.engine import build, output, parallel, reporting
+from mindformers_vit.engine import build, loaders, output, parallel, reporting
 from mindformers_vit.engine.plan import Plan
 from mindformers_vit.engine.resume import ResumePoint, find_resume_point
 from mindformers_vit.engine.run_lock import only_run_in
@@ -163,7 +163,7 @@ def _evaluate(plan: Plan, data: build.Data, network: Any, directory: Path) -> di
     labels = plan.network.id2label if plan.labelled else None
     where = "eval_dataset.data_loader.dataset_dir"
     check_class_folders(labels, data.evaluation.classes, where)
-    bad = build.bad_samples(plan, "eval", data.evaluation)
+    bad = loaders.bad_samples(plan, "eval", data.evaluation)
     answers: list[Any] = []
     metrics = measurement(network, plan, data, bad, answers.append)()
     count = int(np.sum(parallel.gather(plan.world, np.array([len(bad.reasons)]))))

@@ -11,7 +11,7 @@ from typing import Any
 
 from mindformers_vit import compat
 from mindformers_vit.checkpoint.store import load_checkpoint
-from mindformers_vit.engine import build
+from mindformers_vit.engine import build, loaders
 from mindformers_vit.engine.callbacks.evaluate import EvaluateCallback
 from mindformers_vit.engine.callbacks.report_writer import ReportWriter
 from mindformers_vit.engine.evaluator import measurement
@@ -59,7 +59,7 @@ def train(
     hooks = [*_evaluation_callback(plan), *plan.callbacks, *callbacks, report]
     loop = TrainLoop(
         length=data.length,
-        loader=build.train_loader(plan, data.train),
+        loader=loaders.train_loader(plan, data.train),
         train_step=step,
         learning_rate=learning_rate(plan, data.length),
         output_dir=directory,
@@ -75,7 +75,7 @@ def train(
         logger.info("a new run in '%s'", directory)
     else:
         tensors, state, _ = load_checkpoint(start.path)
-        loop.restore(tensors, state, start.named, forced=start.forced)
+        loop.restore(tensors, state, start.named)
     check_start(plan.world, step.tensors(), loop.global_step)
     with signals:
         loop.run()
@@ -124,7 +124,7 @@ def _train_step(plan: Plan, network: Any, length: Length) -> TrainStep:
     run = plan.run
     if run.recompute_config.recompute:
         _recompute(network)
-    forward = training_forward(network, drop_path=build.drop_noise_length(plan) > 0)
+    forward = training_forward(network, drop_path=loaders.drop_noise_length(plan) > 0)
     params = network.trainable_params()
     rules = parameter_rules(
         {p.name: tuple(p.shape) for p in params},

@@ -27,7 +27,7 @@ from mindformers_vit.models.layers.parameters import ParamSpecs
 from mindformers_vit.models.model_files import write_model, yaml_sections
 from mindformers_vit.models.sources import make_processor
 from mindformers_vit.models.torch_files import CONTAINERS, write_torch
-from mindformers_vit.models.weight_source import TENSORS, WeightSource, read_source
+from mindformers_vit.models.weight_source import CONFIG, TENSORS, WeightSource, read_source
 from mindformers_vit.registry import ModelFamily, families, find_model
 
 logger = logging.getLogger(__name__)
@@ -137,6 +137,7 @@ class Converter:
     ) -> Report:
         _check_target(target, path)
         source = read_source(path, self.containers, container=container)
+        _check_architecture(source)
         given = self._settings_in(source) | settings
         fit = self._best(source.arrays, self.layouts, given, path, to_ours)
         self._check_known(_shapes(fit.arrays), given, path)
@@ -280,6 +281,20 @@ def _check_target(target: Path, path: Path) -> None:
         raise ConfigError(
             f"--mindspore_path: the model's settings would be written over '{beside}', which is "
             f"more than that; give another name"
+        )
+
+
+def _check_architecture(source: WeightSource) -> None:
+    """What a `config.json` names must be a network that is read here."""
+    named = source.config.get("architectures")
+    if not isinstance(named, list) or not named:
+        return
+    layouts = [layout for other in _converters() for layout in other.layouts]
+    known = {layout.architecture for layout in layouts if layout.style == "huggingface"}
+    if not any(name in known for name in map(str, named)):
+        raise CheckpointError(
+            f"'{source.path}': {CONFIG} says {', '.join(map(str, named))}, not read here; of "
+            f"transformers these are: {', '.join(sorted(known))}"
         )
 
 

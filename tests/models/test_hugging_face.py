@@ -287,6 +287,16 @@ def test_folders_that_are_not_whole(tmp_path):
 
 
 @pytest.mark.fast
+def test_other_networks_of_transformers_are_refused_by_name(tmp_path):
+    folder = copied("hf_vit_tiny", tmp_path)
+    values = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(values | {"architectures": ["ViTModel"]}))
+    said = r"config.json says ViTModel, not read here; of transformers these are: Beit.*MaskedIm"
+    with pytest.raises(CheckpointError, match=said):
+        vit.convert_weight(folder, tmp_path / "a.safetensors")
+
+
+@pytest.mark.fast
 def test_what_transformers_does_not_have_is_not_written_for_it(tmp_path):
     source = GOLDENS / "vit_mean_pool_tiny/weights.pth"
     vit.convert_weight(source, tmp_path / "a.safetensors", settings=UNTOLD["vit"])

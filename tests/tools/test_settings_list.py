@@ -20,13 +20,12 @@ def test_the_page_is_made_from_this_source():
 def test_types_limits_defaults_and_meanings():
     for line in (
         "| `epochs` | int > 0 | `1` | passes over the training images |",
-        "| `device_id` | int >= 0 | `0` | the launcher's choice rules where it starts several ranks |",
-        '| `type` | `cosine`, `cosine_by_epoch`, `linear`, `constant_with_warmup` | `"cosine"` |  |',
         "| `max_steps` | int > 0 or null | null | *new* stop early; schedules stay those of all "
         "epochs |",
         "| `batch_size` | int > 0 or `dynamic` | `1` | images of a run of the file |",
         "| `prob` | float >= 0 and <= 1 | `1.0` | Probability that a batch is mixed at all. |",
         "| `decay` | float > 0 and < 1 |  | share of the old average kept at an update |",
+        "| `mode` | `0`, `1` | `0` | 0 graph, 1 PyNative |",
         "| `seed` | int >= 0 | `0` | of everything random; 0 is a seed |",
     ):
         assert f"\n{line}\n" in PAGE, line
