@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from mindformers_vit.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 _RECURSION_LIMIT = 10_000  # the compiler nests a call for each parameter of an update
+_HUSHED = {"GLOG_v": "3"}
+_GLOG_THRESHOLD = "_ZN3fLI21FLAGS_stderrthresholdE"  # of the C++ half: 1 warnings, 2 errors
 
 
 def _has_ascend() -> bool:
@@ -34,6 +37,33 @@ def resolve_device(target: str) -> str:
     if target != "auto":
         return target
     return "Ascend" if _has_ascend() else "CPU"
+
+
+def hush() -> None:
+    """MindSpore says errors only, unless the user has set how much it is to say."""
+    os.environ |= _HUSHED | os.environ
+
+
+def log_to(directory: Path) -> None:
+    """MindSpore's warnings go to `directory/rank_<n>/logs`, its errors to the terminal, too.
+
+    It reads how to log once, when it is imported; later, or where the user has set it, nothing
+    is changed.
+    """
+    given = {name: value for name, value in os.environ.items() if name.startswith("GLOG_")}
+    if given not in ({}, _HUSHED) or "mindspore" in sys.modules:
+        return
+    to_file = {"GLOG_logtostderr": "0", "GLOG_log_dir": str(directory.resolve())}
+    os.environ |= {"GLOG_v": "2", "GLOG_stderrthreshold": "3", **to_file}
+    import ctypes
+
+    import mindspore as ms
+
+    for path in (Path(ms.__file__).parent / "lib").glob("lib*glog.so*"):
+        try:  # whatever GLOG_stderrthreshold says, it stays at warnings
+            ctypes.c_int.in_dll(ctypes.CDLL(str(path)), _GLOG_THRESHOLD).value = 2
+        except (OSError, ValueError):  # another glog: the terminal shows warnings as well
+            continue
 
 
 def set_device(target: str, *, device_id: int = 0, mode: int = 0, memory: str | None = None) -> str:
