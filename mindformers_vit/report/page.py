@@ -118,7 +118,8 @@ def _curves_note(facts: Facts) -> str:
 
 def _pictures(facts: Facts) -> str:
     if not facts.strips:
-        return section("Curves", f"<p class=note>{_NO_STEPS}</p>") if not facts.last else ""
+        trains = not facts.last and facts.evaluation is None
+        return section("Curves", f"<p class=note>{_NO_STEPS}</p>") if trains else ""
     rows = "".join(f"<span>{text(name)}</span>{picture(jpeg, name)}" for name, jpeg in facts.strips)
     source = next((s["pictures"] for s in reversed(facts.starts) if s.get("pictures")), "")
     note = "Hidden patches as the network paints them, visible ones as they are."

@@ -119,7 +119,7 @@ def _axes(
         lines.append(
             f'<text x="{_LEFT - 5}" y="{y + 3.5:.1f}" text-anchor="end">{short(value)}</text>'
         )
-    for value in ticks(low_x, high_x, 4):
+    for value in ticks(low_x, high_x):
         x = to_x(value)
         anchor = "end" if x > WIDTH - _RIGHT - 12 else "middle"
         lines.append(
