@@ -76,6 +76,7 @@ def set_device(target: str, *, device_id: int = 0, mode: int = 0, memory: str | 
     """
     import mindspore as ms
 
+    _refuse_compile_cache()
     name = resolve_device(target)
     try:
         ms.set_device(name, device_id)
@@ -92,6 +93,22 @@ def set_device(target: str, *, device_id: int = 0, mode: int = 0, memory: str | 
         ms.set_deterministic(True)
     ms.set_recursion_limit(_RECURSION_LIMIT)
     return name
+
+
+def _refuse_compile_cache() -> None:
+    """MindSpore's cache loses the weights of a compiled function: it computes on, with noise.
+
+    A cached graph takes its weights from the Cell that is compiled, and a `jit` of a function has
+    none (2.10). Its graphs are known by the order of compiling and the script's own imports.
+    """
+    import mindspore as ms
+
+    asked = os.environ.pop("MS_COMPILER_CACHE_ENABLE", "0") == "1"
+    if asked or ms.get_context("enable_compile_cache"):
+        ms.set_context(enable_compile_cache=False)
+        logger.warning(
+            "MindSpore's compile cache is switched off: it gives training steps wrong weights"
+        )
 
 
 def device() -> str:

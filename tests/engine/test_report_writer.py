@@ -68,7 +68,9 @@ def test_an_evaluation_alone_has_a_report(unbroken, vit_yaml, eval_dir, tmp_path
     result = json.loads((tmp_path / "eval_result.json").read_text())["metrics"]
     assert f"state evaluated Top1 Accuracy {100 * result['Top1 Accuracy']:.2f} %" in words
     assert "Classes 12 images." in words and "Curves" not in words
-    assert re.search(r"load_checkpoint empty \S+ output_dir ./output \S+ run_mode train eval", words)
+    assert re.search(
+        r"load_checkpoint empty \S+ output_dir ./output \S+ run_mode train eval", words
+    )
     said, log = capsys.readouterr()
     top1, top5 = result["Top1 Accuracy"], result["Top5 Accuracy"]
     assert said == f"Top1 Accuracy  {100 * top1:6.2f} %\nTop5 Accuracy  {100 * top5:6.2f} %\n"
