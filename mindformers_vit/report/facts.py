@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import statistics
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
@@ -47,6 +48,19 @@ class Facts:
     @property
     def name(self) -> str:
         return self.directory.resolve().name or str(self.directory)
+
+    @property
+    def speed(self) -> str:
+        """Median images a second, "" before the first update."""
+        values = [value for _, value in self.steps.get("images_per_second", [])]
+        return f"{statistics.median(values):.4g}" if values else ""
+
+    @property
+    def scores(self) -> dict[str, list[float]]:
+        """Metric -> its values, of the evaluations while training or of the one besides."""
+        if self.evaluations or self.evaluation is None:
+            return {name: [v for _, v in points] for name, points in self.evaluations.items()}
+        return {name: [value] for name, value in self.evaluation.metrics.items()}
 
 
 def read_facts(directory: Path) -> Facts:
