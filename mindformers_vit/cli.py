@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import signal
 import sys
 from pathlib import Path
 from typing import Any
 
-from mindformers_vit import cli_help
+from mindformers_vit import cli_help, compat
 from mindformers_vit.commands import find_command
 from mindformers_vit.config.loader import find_config, load_yaml, parse_override, set_dotted
 from mindformers_vit.config.schema import RUN_MODES, RunConfig
@@ -108,7 +107,7 @@ def _log_to_terminal() -> None:
     logger = logging.getLogger("mindformers_vit")
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    os.environ.setdefault("GLOG_v", "3")  # MindSpore's own messages: errors only
+    compat.hush()
     if not logger.handlers:
         logger.addHandler(logging.StreamHandler(sys.stderr))
 
@@ -126,7 +125,11 @@ def _run(argv: list[str]) -> int:
     if dry_run:
         print(run.describe(plan))
         return 0
-    run.run(plan)
+    result = run.run(plan)
+    if plan.run.run_mode == "eval" and plan.world.is_first:
+        from mindformers_vit.metrics import figure
+
+        print("\n".join(f"{name}  {figure(name, value):>8}" for name, value in result.items()))
     return 0
 
 

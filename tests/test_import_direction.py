@@ -19,19 +19,19 @@ LAYERS = [
     ({"models"}, {*BASE, "config", *CORE, "tools", "models"}),
     ({"pipelines"}, {*BASE, "config", *CORE, "tools", "models"}),
     ({"deploy"}, {*BASE, "config", *CORE, "tools", "models"}),
-    ({"report"}, {*BASE, "config", "data"}),
+    ({"report"}, {*BASE, "config", "data", "metrics"}),
     ({"engine"}, {*BASE, "config", *CORE, "tools", "models", "pipelines", "deploy", "report"}),
 ]
 TOP = {
     "__init__", "__main__", "cli", "cli_help", "commands", "demo", "deploy.commands", "pipeline",
-    "tools.launch", "trainer",
+    "tools.launch", "tools.settings_list", "trainer",
 }  # fmt: skip
 FAMILIES = sorted(p.parent.name for p in PACKAGE.glob("models/*/*_config.py"))
 
 
 def layer_of(name: str) -> str:
     """ "models.layers.mlp" -> "models.layers", "data.loader" -> "data"."""
-    apart = ("models.layers", "deploy.commands", "tools.launch")
+    apart = ("models.layers", "deploy.commands", "tools.launch", "tools.settings_list")
     return next((start for start in apart if name.startswith(start)), name.partition(".")[0])
 
 

@@ -144,6 +144,12 @@ class Converter:
         preprocessing = hugging_face.timm_processor_settings(source.config)
         preprocessing |= hugging_face.processor_settings(source.preprocessor)
         processor = make_processor(self.family, fit.config, {"image_processor": preprocessing})
+        if source.config and "mean" not in preprocessing:
+            used = processor.image_processor
+            logger.info(
+                "nothing in '%s' tells mean and std: %s and %s are taken",
+                path, list(used.mean), list(used.std),
+            )  # fmt: skip
         write_model(target, fit.arrays, yaml_sections(self.family, fit.config, processor))
         written = (str(target), str(target.with_suffix(".yaml")))
         return self._report(fit, (str(path), *source.seen), fit.arrays, written)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
+from mindformers_vit.metrics import best, figure
 from mindformers_vit.report.facts import Facts
 from mindformers_vit.report.html import document, section, table, text
 from mindformers_vit.report.svg import Curve, chart
@@ -35,12 +36,7 @@ def _evaluations(run: Facts) -> list[str]:
     found = {name: [value for _, value in points] for name, points in run.evaluations.items()}
     if not found and run.evaluation is not None:
         found = {name: [value] for name, value in run.evaluation.metrics.items()}
-    return [
-        f"{name} {100 * max(values):.2f} %"
-        if name.endswith("Accuracy")
-        else f"{name} {min(values):.4f}"
-        for name, values in found.items()
-    ]
+    return [f"{name} {figure(name, best(name, values))}" for name, values in found.items()]
 
 
 def comparison(runs: Sequence[Facts]) -> str:

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
+from mindformers_vit.metrics import best, figure
 from mindformers_vit.report.classes import confusion, per_class, read_classes, worst_examples
 from mindformers_vit.report.facts import Facts
 from mindformers_vit.report.html import document, folded, picture, section, table, text
@@ -61,7 +62,7 @@ def tiles(facts: Facts) -> str:
     for name, points in facts.evaluations.items():
         items.append((name, *_best(name, points)))
     if facts.evaluation and not facts.evaluations:
-        items += [(k, f"{100 * v:.2f}\u00a0%", "") for k, v in facts.evaluation.metrics.items()]
+        items += [(k, _figure(k, v), "") for k, v in facts.evaluation.metrics.items()]
     speed = [value for _, value in facts.steps.get("images_per_second", [])]
     if speed:
         items.append(("images/s (median)", f"{statistics.median(speed):.4g}", ""))
@@ -77,10 +78,12 @@ def tiles(facts: Facts) -> str:
 
 def _best(name: str, points: list[tuple[float, float]]) -> tuple[str, str]:
     """The last value and the best one."""
-    if name.endswith("Accuracy"):
-        best = max(value for _, value in points)
-        return f"{100 * points[-1][1]:.2f}\u00a0%", f" best {100 * best:.2f}\u00a0%"
-    return f"{points[-1][1]:.4f}", f" best {min(value for _, value in points):.4f}"
+    values = [value for _, value in points]
+    return _figure(name, values[-1]), f" best {_figure(name, best(name, values))}"
+
+
+def _figure(name: str, value: float) -> str:
+    return figure(name, value).replace(" ", "\u00a0")
 
 
 def _state(facts: Facts) -> str:
@@ -124,7 +127,7 @@ def _pictures(facts: Facts) -> str:
 
 def _classifier(facts: Facts) -> list[str]:
     evaluation = facts.evaluation
-    if evaluation is None:
+    if evaluation is None or not evaluation.counts:
         return []
     classes = read_classes(evaluation)
     when = f", after epoch {evaluation.epoch}" if evaluation.epoch else ""
