@@ -1,21 +1,16 @@
-"""Contradictions between the settings of special recipes; part of `engine/plan.py`."""
+"""Contradictions between the settings of special recipes; part of `engine/contradictions.py`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from mindformers_vit.config.schema import RunConfig
-
-# of MindFormers' sections parallel and parallel_config: with them it would be another run
-_SHARED_OUT = ("model_parallel", "pipeline_stage", "expert_parallel", "context_parallel")
-_SHARDED = (("parallel", "enable_parallel_optimizer"), ("parallel_config", "optimizer_shard"))
 
 
 def recipe_problems(run: RunConfig, network: Any) -> list[str]:
     """Every problem, with its dotted path."""
     found = [*_training_only(run), *_label_maps(run, network), *_linear_probe(run, network)]
-    return [*found, *_knn(run), *_sharding(run)]
+    return found + _knn(run)
 
 
 def _training_only(run: RunConfig) -> list[str]:
@@ -63,28 +58,3 @@ def _knn(run: RunConfig) -> list[str]:
         f"metric.type: KNN measures the encoder of masked_image_modeling; '{run.trainer.type}' has "
         "Accuracy"
     ]
-
-
-def _sharding(run: RunConfig) -> list[str]:
-    """What MindFormers would spread over the cards, and what would silently not be here."""
-    found = []
-    for section, key in _SHARDED:
-        if _setting(run, section, key) not in (None, False):
-            found.append(
-                f"{section}.{key}: {_setting(run, section, key)} given, but MindSpore shards only "
-                "optimisers of its own; here each card keeps all moments, see docs/scaling.md. "
-                "Set it to False"
-            )
-    for key in _SHARED_OUT:
-        value = _setting(run, "parallel_config", key)
-        if value not in (None, 1):
-            found.append(
-                f"parallel_config.{key}: {value} given, but each card has the whole network here, "
-                "so the global batch would be another; set it to 1"
-            )
-    return found
-
-
-def _setting(run: RunConfig, section: str, key: str) -> Any:
-    values = getattr(run, section)
-    return values.get(key) if isinstance(values, Mapping) else None
