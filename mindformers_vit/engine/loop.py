@@ -187,9 +187,8 @@ class TrainLoop:
         record, most = self.record, self._max_skipped
         if len(self._stuck) < most or len(set(self._stuck)) > 1:
             return
-        batch = save_step_batch(
-            self._loader, self.output_dir, self.epoch, self.step, self.length.accumulation
-        )
+        place = (self.epoch, self.step, self.length.accumulation)
+        batch = save_step_batch(self._loader, self.output_dir, *place, self.world)
         raise TrainingError(
             f"{self._where()}: the gradients have not been finite for {most} "
             f"updates in a row, so none of these changed the weights (loss {record.loss}, "
@@ -257,6 +256,8 @@ class TrainLoop:
         """Evaluate now; a new best accuracy is kept as a network of its own."""
         if self._evaluator is None:
             return
+        if self.world.size > 1:  # a signal would end one rank's part while others wait for it
+            self.save()
         self.metrics = self._evaluator()
         self.evaluated_step = self.global_step
         self._call("on_evaluate_end")

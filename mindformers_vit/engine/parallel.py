@@ -139,6 +139,8 @@ def gather(world: World, values: Array) -> list[Array]:
 
 def different_ranks(world: World, tensors: Mapping[str, Array], step: int) -> list[int]:
     """The ranks that do not hold the same bits as rank 0 after the same number of updates."""
+    if world.size == 1:
+        return []
     total = hashlib.sha256(str(step).encode())
     for name in sorted(tensors):
         total.update(name.encode())
@@ -153,8 +155,7 @@ def check_start(world: World, tensors: Mapping[str, Array], step: int) -> None:
     Raises:
         TrainingError: it names the ranks.
     """
-    other = different_ranks(world, tensors, step) if world.size > 1 else []
-    if other:
+    if other := different_ranks(world, tensors, step):
         raise TrainingError(
             f"rank {_names(other)} would start from other weights or at another step than rank 0: "
             "output_dir and load_checkpoint must be the same files on every server"
@@ -167,15 +168,13 @@ def check_end(world: World, tensors: Mapping[str, Array], step: int) -> None:
     Raises:
         TrainingError: it names the ranks.
     """
-    if world.size == 1:
-        return
-    other = different_ranks(world, tensors, step)
-    if other:
+    if other := different_ranks(world, tensors, step):
         raise TrainingError(
             f"the weights of rank {_names(other)} are not those of rank 0 any more; a device that "
             "computes wrongly is the likely reason. The checkpoints of this run are rank 0's"
         )
-    logger.info("the %d ranks hold the same weights to the last bit", world.size)
+    if world.size > 1:
+        logger.info("the %d ranks hold the same weights to the last bit", world.size)
 
 
 def _names(ranks: list[int]) -> str:

@@ -102,7 +102,7 @@ def learning_rate(plan: Plan, length: Length) -> Callable[[int], float]:
     if settings.type == "constant_with_warmup":
         return partial(schedules.constant, **common)
     kind = schedules.cosine if settings.type == "cosine" else schedules.linear
-    # a MindFormers yaml may warm up for longer than it runs; see engine/plan.py
+    # a MindFormers yaml may warm up for longer than it runs; see engine/contradictions.py
     return partial(kind, total_steps=max(total, warmup), lr_end=settings.lr_end, **common)
 
 
