@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -88,6 +89,9 @@ def main(argv: list[str] | None = None) -> int:
     except MindFormersViTError as error:
         print(_screen(error), file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:  # `... | head` has seen enough; Python would complain when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(f"error: {where}{error.strerror or error}", file=sys.stderr)

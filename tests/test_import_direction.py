@@ -24,7 +24,7 @@ LAYERS = [
 ]
 TOP = {
     "__init__", "__main__", "cli", "cli_help", "commands", "demo", "deploy.commands", "pipeline",
-    "tools.launch", "tools.settings_list", "trainer",
+    "plugin", "tools.launch", "tools.settings_list", "trainer",
 }  # fmt: skip
 FAMILIES = sorted(p.parent.name for p in PACKAGE.glob("models/*/*_config.py"))
 

@@ -88,6 +88,7 @@ class RunnerWrapper(StrictModel):
 class TrainerConfig(StrictModel):
     type: Literal["masked_image_modeling", "image_classification"]
     model_name: str | None = None  # name of exported files; else the family's
+    auto_register: Any = dead("it is for MindFormers' own Trainer, see docs/mindformers.md")
 
 
 class DataLoaderConfig(StrictModel):

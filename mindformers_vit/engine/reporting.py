@@ -70,13 +70,19 @@ def environment() -> dict[str, str]:
 
 
 def write_recipe(plan: Plan, directory: Path) -> None:
-    """The recipe as it would be resolved without any flag, to be compared with the run."""
+    """The recipe as it would be resolved without any flag, to be compared with the run.
+
+    Where only flags name an evaluation data set, its defaults are the recipe's, too.
+    """
     path = folder_of(directory) / RECIPE
     path.unlink(missing_ok=True)
     if plan.recipe is None:
         return
     try:
-        content = config_text(make_plan(load_yaml(plan.recipe)))
+        values = load_yaml(plan.recipe)
+        if plan.run.eval_dataset is not None:
+            values = {"eval_dataset": {}, **values}
+        content = config_text(make_plan(values))
     except ConfigError:  # a recipe that needs flags to be whole
         return
     replace_text(path, content)
@@ -98,6 +104,7 @@ def after_evaluation(
 ) -> None:  # fmt: skip
     """The report of a run that only evaluates; only a classifier has answers."""
     with harmless("writing report.html"):
+        write_recipe(plan, directory)
         note(directory, end="evaluated", environment=environment())
         found = np.zeros((0, 4)) if answers is None else answers
         write_evaluation(plan, directory, found, source, metrics)

@@ -77,6 +77,13 @@ def timed(statements: str, *arguments: str, code: int = 0) -> tuple[float, str]:
 
 
 @pytest.mark.fast
+def test_a_pipe_that_closes_early_is_no_error():
+    command = f'{sys.executable} -c "$0" models | true; exit ${{PIPESTATUS[0]}}'
+    done = subprocess.run(["bash", "-c", command, COMMAND], cwd=ROOT, capture_output=True)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.fast
 def test_help_names_every_flag_in_a_group(capsys):
     with pytest.raises(SystemExit):
         cli.main(["--help"])
@@ -133,7 +140,11 @@ def test_validate_reports_every_problem_of_every_file(capsys, tmp_path, monkeypa
 def test_validate_shows_warnings(capsys):
     name = "tests/mindformers_yaml/run_mae_vit_base_p16_224_800ep.yaml"
     assert cli.main(["validate", str(ROOT / name)]) == 0
-    assert "\n  warning: in this yaml: " in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "\n  warning: in this yaml:\n    CheckpointMointor read as CheckpointMonitor\n" in out
+    reason = "\n    ignored (removed from MindSpore): auto_tune, filepath_prefix,\n      autotune"
+    assert reason in out
+    assert max(map(len, out.splitlines()[1:])) <= 80
 
 
 @pytest.mark.fast

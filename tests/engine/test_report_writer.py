@@ -33,6 +33,7 @@ def test_pretraining_paints_after_epochs_1_2_4_and_the_last(
     assert "state finished epoch 5 of 5 step 30" in words
     assert "Held-out pictures." in words
     assert re.search(r"runner_config.epochs 2 5 ", words)
+    assert f"eval_dataset.data_loader.dataset_dir empty {eval_dir} output_dir" in words
     last = lab.metrics(tmp_path)[-1]
     assert f"last loss {last['loss']:.4f}" in words
 
@@ -66,7 +67,10 @@ def test_an_evaluation_alone_has_a_report(unbroken, vit_yaml, eval_dir, tmp_path
     words = " ".join(words_of((tmp_path / "report.html").read_text()).split())
     result = json.loads((tmp_path / "eval_result.json").read_text())["metrics"]
     assert f"state evaluated Top1 Accuracy {100 * result['Top1 Accuracy']:.2f} %" in words
-    assert "Classes 12 images." in words
+    assert "Classes 12 images." in words and "Curves" not in words
+    assert re.search(
+        r"load_checkpoint empty \S+ output_dir ./output \S+ run_mode train eval", words
+    )
     said, log = capsys.readouterr()
     top1, top5 = result["Top1 Accuracy"], result["Top5 Accuracy"]
     assert said == f"Top1 Accuracy  {100 * top1:6.2f} %\nTop5 Accuracy  {100 * top5:6.2f} %\n"

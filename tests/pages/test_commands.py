@@ -76,6 +76,10 @@ def check(words: list[str]) -> None:
             assert (ROOT / folder).is_dir()
         case ["pip", "install", "-r", file]:
             assert (ROOT / file).is_file()
+        case ["export", *_]:
+            pass
+        case ["pip", "install", whole] if match := re.fullmatch(r"mindformers_vit\[(\w+)\]", whole):
+            assert f"\n{match[1]} = [" in (ROOT / "pyproject.toml").read_text()
         case ["pip", "install", *names]:
             known = (ROOT / "pyproject.toml").read_text()
             assert all(name == "." or f'"{name}' in known for name in names), names

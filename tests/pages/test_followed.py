@@ -104,7 +104,7 @@ def person(clone) -> Path:
 def test_moving_over(person):
     done = follow("moving_over.md", person)
     checked, converted, evaluated, trained, script = (text for _, text in done)
-    assert checked.count(": ok\n") == 2 and checked.count("warning: in this yaml: ") == 2
+    assert checked.count(": ok\n") == 2 and checked.count("warning: in this yaml:\n") == 2
     assert "layout    MindFormers, ViTForImageClassification" in converted
     assert re.search(r"Top1 Accuracy +\d+\.\d\d %\n", evaluated)
     assert "9 images evaluated, each once" in evaluated
