@@ -82,10 +82,10 @@ def run(
     if data.train is not None:
         plan = with_labels(plan, data.train.classes)
     directory = output.prepare(plan)
-    for warning in plan.warnings:
-        logger.warning(warning)
     writes = plan.run.is_training and plan.world.is_first  # for all ranks
     with only_run_in(directory) if writes else nullcontext():
+        for warning in plan.warnings:
+            logger.warning(warning)
         return _carry_out(plan, data, directory, inputs, network, processor, callbacks)
 
 

@@ -76,10 +76,10 @@ def train(
     else:
         tensors, state, _ = load_checkpoint(start.path)
         loop.restore(tensors, state, start.named)
-    check_start(plan.world, step.tensors(), loop.global_step)
+    check_start(plan.world, step.tensors, loop.global_step)
     with signals:
         loop.run()
-        check_end(plan.world, step.tensors(), loop.global_step)
+        check_end(plan.world, step.tensors, loop.global_step)
         if plan.world.is_first:
             logger.info("network saved in %s", save("network"))
             mark_finished(directory, loop.global_step)

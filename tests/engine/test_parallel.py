@@ -108,7 +108,9 @@ def test_ranks_agree_on_the_loss_and_on_stopping(heard):
 
 
 def test_other_weights_are_refused(heard):
-    tensors = {"a": np.zeros(3, np.float32)}
+    def tensors():
+        return {"a": np.zeros(3, np.float32)}
+
     heard += [lambda own: own, lambda own: own + 1, lambda own: own + 1]
     parallel.check_start(World(0, 2), tensors, 0)
     with pytest.raises(TrainingError, match="rank 1 would start from other weights"):
