@@ -18,6 +18,7 @@ from mindformers_vit.checkpoint.assign import assign, to_arrays
 from mindformers_vit.checkpoint.merge import merge
 from mindformers_vit.engine.loss_scale import LossScale
 from mindformers_vit.errors import TrainingError
+from mindformers_vit.kernels import cells
 from mindformers_vit.losses import soft_target_cross_entropy
 from mindformers_vit.optim.adamw import AdamW
 from mindformers_vit.optim.clip import clip, global_norm, is_finite
@@ -176,8 +177,10 @@ def _update_function(optimizer: AdamW, ema: Ema | None, max_grad_norm: float | N
     (Batch norm's moving statistics have moved before, in the forward pass, as in PyTorch.)
     """
 
+    squares = cells.sum_of_squares()
+
     def update(grads, lr):
-        norm = global_norm(grads)
+        norm = global_norm(grads, squares)
         if max_grad_norm is not None:
             grads = clip(grads, norm, max_grad_norm)
         finite = is_finite(norm)
