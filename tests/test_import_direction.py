@@ -14,11 +14,12 @@ LAYERS = [
     ({"errors"}, set()),
     ({"registry", "compat", "web"}, {"errors"}),
     ({"config"}, BASE),
-    (CORE, {*BASE, "config"}),
+    ({"kernels"}, {"errors", "compat"}),
+    (CORE, {*BASE, "config", "kernels"}),
     ({"tools"}, {*BASE, "config", "data"}),
     ({"models"}, {*BASE, "config", *CORE, "tools", "models"}),
     ({"pipelines"}, {*BASE, "config", *CORE, "tools", "models"}),
-    ({"engine"}, {*BASE, "config", *CORE, "tools", "models", "pipelines"}),
+    ({"engine"}, {*BASE, "config", *CORE, "tools", "models", "pipelines", "kernels"}),
 ]
 TOP = {"__init__", "cli", "trainer", "pipeline"}
 FAMILIES = sorted(p.parent.name for p in PACKAGE.glob("models/*/*_config.py"))
@@ -81,6 +82,7 @@ sys.meta_path.insert(0, Refuse())
 import mindformers_vit, mindformers_vit.cli, mindformers_vit.engine.plan
 import mindformers_vit.engine.build, mindformers_vit.checkpoint.store
 import mindformers_vit.optim.schedules, mindformers_vit.optim.groups
+import mindformers_vit.kernels.build, mindformers_vit.kernels.library
 from mindformers_vit import registry
 assert len(registry.families()) >= 2
 for family in registry.families():

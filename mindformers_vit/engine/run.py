@@ -19,6 +19,7 @@ from mindformers_vit.engine.weights import (
     with_labels,
 )
 from mindformers_vit.errors import DataError
+from mindformers_vit.kernels import library
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ def run(
         mode=context.mode,
         memory=context.max_device_memory,
     )
+    library.choose_matmul(context.cpu_matmul)
     logger.info("%s on %s, output in %s", mode, device, directory)
     if plan.run.is_training:
         from mindformers_vit.engine.train import train

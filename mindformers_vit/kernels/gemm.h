@@ -11,15 +11,14 @@
 
 #include "threads.h"
 #include "vectors.h"
-#if defined(__AVX512BF16__)
-#include <immintrin.h>
-#endif
 
-constexpr int kRows = kLanes == 16 ? 14 : 6;  // of a tile of C
+constexpr int kRows = kLanes == 16 ? 14 : kLanes == 8 ? 6 : 4;  // of a tile of C
 constexpr int kColumns = 2 * kLanes;
 constexpr int64_t kDepth = 320;                 // words of a panel
 constexpr int64_t kTaskRows = 8, kTaskColumns = 8;  // panels of a task
 constexpr int64_t kMaxRows = 4096 / kRows * kRows;  // of A at a time, which bounds the copies
+
+static_assert(kRows <= kLanes, "what `pack` writes beyond a word must be written again");
 
 // Element (i, k) of a matrix; one of the strides is 1.
 struct Matrix {
@@ -81,26 +80,31 @@ void pack(Matrix m, int width, int64_t valid, int64_t words, int64_t k_left, flo
         const int64_t count = std::clamp<int64_t>(valid - j, 0, kLanes);
         V x = count == kLanes ? load(row + j) : load_part(row + j, count);
         if (kBf16) x = pair_up(x, pair ? load_part(row + m.k_stride + j, count) : V{});
-        store_part(to + j, x, std::min(kLanes, width - j));
+        store(to + j, x);  // beyond the width the next word overwrites it
       }
     }
     return;
   }
   for (int j = 0; j < width; j += kLanes) {
     for (int64_t w = 0; w < words; w += kLanes) {
-      const int64_t left = k_left - w * per;
+      const int64_t left = k_left - w * per, first = std::clamp<int64_t>(left, 0, kLanes),
+                    second = std::clamp<int64_t>(left - kLanes, 0, kLanes);
+      const float* from = m.data + j * m.stride + w * per;
       V x[kLanes];
-      for (int i = 0; i < kLanes; ++i) {
-        x[i] = V{};
-        if (j + i >= valid) continue;
-        const float* from = m.data + (j + i) * m.stride + w * per;
-        if (left >= per * kLanes) {
-          x[i] = kBf16 ? pairs(load(from), load(from + kLanes)) : load(from);
-          continue;
+      if (j + kLanes <= valid && left >= per * kLanes) {
+#pragma GCC unroll 16
+        for (int i = 0; i < kLanes; ++i) {
+          x[i] = load(from + i * m.stride);
+          if (kBf16) x[i] = pairs(x[i], load(from + i * m.stride + kLanes));
         }
-        float part[2 * kLanes] = {};
-        std::memcpy(part, from, left * sizeof(float));
-        x[i] = kBf16 ? pairs(load(part), load(part + kLanes)) : load(part);
+      } else {
+#pragma GCC unroll 16
+        for (int i = 0; i < kLanes; ++i) {
+          x[i] = V{};
+          if (j + i >= valid) continue;
+          x[i] = load_part(from + i * m.stride, first);
+          if (kBf16) x[i] = pairs(x[i], load_part(from + i * m.stride + kLanes, second));
+        }
       }
       transpose(x);
       const int64_t count = std::min<int64_t>(kLanes, words - w);

@@ -5,10 +5,12 @@ MINDFORMERS_VIT_KERNELS=0 turns them off, MINDFORMERS_VIT_AVX512=0 compiles them
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from mindformers_vit import compat
@@ -17,13 +19,25 @@ from mindformers_vit.kernels.build import BuildError, build
 
 logger = logging.getLogger(__name__)
 _matmul = "fp32"
+_plain_only = False
 
 
 def path() -> Path | None:
     """The library to take operators from; None: this process uses MindSpore's own."""
-    if compat.device() != "CPU":
+    if _plain_only or compat.device() != "CPU":
         return None
-    return _loaded()
+    return compiled()
+
+
+@contextlib.contextmanager
+def plain_operators() -> Iterator[None]:
+    """Networks built inside use MindSpore's own operators, as an export needs it."""
+    global _plain_only
+    before, _plain_only = _plain_only, True
+    try:
+        yield
+    finally:
+        _plain_only = before
 
 
 def matmul() -> str:
@@ -38,14 +52,18 @@ def choose_matmul(wanted: str) -> None:
         ConfigError: bf16 is asked for and cannot be had here.
     """
     global _matmul
-    if wanted == "bf16" and compat.device() == "CPU":
-        library = path()
-        if library is None or not ctypes.CDLL(str(library)).has_bf16():
-            raise ConfigError(
-                "context.cpu_matmul: 'bf16' given, which needs the compiled kernels and a CPU "
-                "with AVX512-BF16; allowed here: fp32"
-            )
+    if wanted == "bf16" and compat.device() == "CPU" and not has_bf16():
+        raise ConfigError(
+            "context.cpu_matmul: 'bf16' given, which needs the compiled kernels and a CPU with "
+            "AVX512-BF16; allowed here: fp32"
+        )
     _matmul = wanted
+
+
+def has_bf16() -> bool:
+    """Whether `choose_matmul` may be given "bf16"."""
+    library = path()
+    return library is not None and bool(ctypes.CDLL(str(library)).has_bf16())
 
 
 def numerics() -> str:
@@ -57,24 +75,28 @@ def numerics() -> str:
 
 
 @functools.cache
-def _loaded() -> Path | None:
+def compiled() -> Path | None:
+    """The library, compiled and loaded if that can be; else one line of the log says why not."""
     if os.environ.get("MINDFORMERS_VIT_KERNELS") == "0":
-        return _plain("MINDFORMERS_VIT_KERNELS=0")
+        _say_plain("MINDFORMERS_VIT_KERNELS=0")
+        return None
     avx512 = os.environ.get("MINDFORMERS_VIT_AVX512") != "0"
     try:
         found = build(avx512=avx512)
         library = ctypes.CDLL(str(found))
     except BuildError as error:
-        return _plain(str(error))
+        _say_plain(str(error))
+        return None
     except OSError as error:
-        return _plain(f"the compiled library cannot be loaded: {error}")
+        _say_plain(f"the compiled library cannot be loaded: {error}")
+        return None
     library.set_threads(_threads())
     if not avx512:
         logger.info("kernels without AVX-512: MINDFORMERS_VIT_AVX512=0")
     return found
 
 
-def _plain(reason: str) -> None:
+def _say_plain(reason: str) -> None:
     logger.info("MindSpore's own operators, which are slower: %s", reason)
 
 

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #if defined(__AVX512F__)
+#include <immintrin.h>
 constexpr int kLanes = 16;
 #elif defined(__AVX__)
 constexpr int kLanes = 8;
@@ -23,12 +24,22 @@ inline void store(float* to, V x) { std::memcpy(to, &x, sizeof(V)); }
 
 // The first `count` lanes from memory, the others 0.
 inline V load_part(const float* from, int64_t count) {
+#if defined(__AVX512F__)
+  return (V)_mm512_maskz_loadu_ps((1u << count) - 1, from);
+#else
   V x{};
   std::memcpy(&x, from, count * sizeof(float));
   return x;
+#endif
 }
 
-inline void store_part(float* to, V x, int64_t count) { std::memcpy(to, &x, count * sizeof(float)); }
+inline void store_part(float* to, V x, int64_t count) {
+#if defined(__AVX512F__)
+  _mm512_mask_storeu_ps(to, (1u << count) - 1, (__m512)x);
+#else
+  std::memcpy(to, &x, count * sizeof(float));
+#endif
+}
 
 // Calls f(i, load, store) over [0, n): full vectors, then the rest of one.
 template <class F>
@@ -41,7 +52,14 @@ inline void each_vector(int64_t n, F f) {
     [rest](float* to, V x) { store_part(to, x, rest); });
 }
 
-inline V splat(float x) { return V{} + x; }
+// The same bits in every lane; an addition would lose those of a pair of bf16.
+inline V splat(float x) {
+#if defined(__AVX512F__)
+  return (V)_mm512_set1_ps(x);
+#else
+  return x - V{};
+#endif
+}
 
 inline float sum_of(V x) {
   float total = 0;

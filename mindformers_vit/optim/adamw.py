@@ -8,8 +8,8 @@ correction as in `torch.optim.AdamW`:
 
 The second line is MindSpore's fused `ops.Adam` when it is given lr * sqrt(1 - b2^t) / (1 - b1^t)
 as its rate, eps * sqrt(1 - b2^t) as its epsilon, and 0 for b1^t and b2^t. On CPU that kernel is
-four times as fast as `ops.AdamWeightDecay`, which has no bias correction besides. The compiled kernel
-takes both lines in one pass over the memory.
+four times as fast as `ops.AdamWeightDecay`, which has no bias correction besides. The compiled
+kernel takes both lines in one pass over the memory.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
-from mindformers_vit.kernels import cells
 from mindformers_vit.errors import ConfigError
+from mindformers_vit.kernels import cells
 from mindformers_vit.optim.groups import ParamRule
 
 
@@ -94,12 +94,10 @@ class AdamW(nn.Cell):
 
     def _update_by_kernel(self, grads, rates, kept, eps):
         settings: tuple[Tensor, ...] = ()
-        for rate, keep in zip(rates, kept):
-            settings += (ops.stack((rate, keep, self.betas[0], self.betas[1], eps)),)  # (5,)
+        for i in range(len(rates)):
+            settings += (ops.stack((rates[i], kept[i], self.betas[0], self.betas[1], eps)),)  # (5,)
         for i in range(len(self.params)):
-            self.kernel(
-                self.params[i], self.m[i], self.v[i], grads[i], settings[self.group_of[i]]
-            )
+            self.kernel(self.params[i], self.m[i], self.v[i], grads[i], settings[self.group_of[i]])
 
     def state(self) -> dict[str, Parameter]:
         """The optimiser's own parameters by name, as a checkpoint keeps them."""
