@@ -108,7 +108,11 @@ void pack(Matrix m, int width, int64_t valid, int64_t words, int64_t k_left, flo
       }
       transpose(x);
       const int64_t count = std::min<int64_t>(kLanes, words - w);
-      for (int64_t i = 0; i < count; ++i) store(to + (w + i) * width + j, x[i]);
+#pragma GCC unroll 16
+      for (int i = 0; i < kLanes; ++i) {
+        if (i >= count) break;
+        store(to + (w + i) * width + j, x[i]);
+      }
     }
   }
 }
