@@ -17,7 +17,7 @@ LAYERS = [
     ({"kernels"}, {"errors", "compat"}),
     (CORE, {*BASE, "config", "kernels"}),
     ({"tools"}, {*BASE, "config", "data"}),
-    ({"models"}, {*BASE, "config", *CORE, "tools", "models"}),
+    ({"models"}, {*BASE, "config", *CORE, "tools", "models", "kernels"}),
     ({"pipelines"}, {*BASE, "config", *CORE, "tools", "models"}),
     ({"engine"}, {*BASE, "config", *CORE, "tools", "models", "pipelines", "kernels"}),
 ]

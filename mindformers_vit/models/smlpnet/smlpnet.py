@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import mindspore as ms
 from mindspore import nn
 
+from mindformers_vit.kernels import library
 from mindformers_vit.models.base import PreTrainedModel
 from mindformers_vit.models.layers.drop_path import DropPath, drop_path_rates
 from mindformers_vit.models.layers.dtype import ms_dtype
@@ -41,6 +42,7 @@ class SMLPNetForImageClassification(PreTrainedModel):
 
     family = FAMILY
 
+    @library.plain_operators()  # MindSpore cannot compile a second such network with ours
     def __init__(self, config: SMLPNetConfig, *, seed: int = 0) -> None:
         super().__init__(config)
         self.image_hw = config.image_hw
