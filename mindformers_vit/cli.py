@@ -1,7 +1,8 @@
 """The command line: `python run_mindformer.py ...` and `mindformers-vit ...`.
 
 It turns flags into one mapping, and errors into one screen and an exit code: 0 done, 1 failed,
-2 bad usage, configuration, data or checkpoint, 130 interrupted.
+2 bad usage, configuration, data or checkpoint, 130 and 143 ended by SIGINT and SIGTERM
+(docs/reliability.md).
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ import logging
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
+from mindformers_vit import cli_help
+from mindformers_vit.commands import find_command
 from mindformers_vit.config.loader import find_config, load_yaml, parse_override, set_dotted
 from mindformers_vit.config.schema import RUN_MODES, RunConfig
-from mindformers_vit.errors import ConfigError, MindFormersViTError
+from mindformers_vit.errors import ConfigError, Interrupted, MindFormersViTError
 from mindformers_vit.registry import nearest
 
 # flag, dotted keys it sets, type, help
@@ -24,9 +28,16 @@ _FLAGS: list[tuple[str, tuple[str, ...], str, str]] = [
     ("train_dataset_dir", ("train_dataset.data_loader.dataset_dir",), "str", "training images"),
     ("eval_dataset_dir", ("eval_dataset.data_loader.dataset_dir",), "str", "evaluation images"),
     ("load_checkpoint", ("load_checkpoint",), "str", "weight file, directory or model name"),
-    ("resume_training", ("resume_training",), "bool", "go on exactly where a checkpoint was taken"),
+    (
+        "resume_training",
+        ("resume_training",),
+        "auto",
+        "go on exactly where the newest checkpoint was taken: auto (the default: if there is one), "
+        "True (there must be one), False (a new run)",
+    ),
+    ("force_resume", ("force_resume",), "switch", "resume although settings have changed"),
     ("epochs", ("runner_config.epochs",), "int", "passes over the training images"),
-    ("batch_size", ("runner_config.batch_size",), "int", "images of one forward pass"),
+    ("batch_size", ("runner_config.batch_size",), "batch", "images of one forward pass"),
     (
         "gradient_accumulation_steps",
         ("runner_config.gradient_accumulation_steps",),
@@ -40,6 +51,8 @@ _FLAGS: list[tuple[str, tuple[str, ...], str, str]] = [
         "use only so many images",
     ),
     ("do_eval", ("do_eval",), "bool", "evaluate during training"),
+    ("export_format", ("export.export_format",), "str", "onnx | mindir | air"),
+    ("opset", ("export.opset",), "int", "of the exported ONNX file"),
     ("predict_batch_size", ("predict.batch_size",), "int", "images of one forward pass"),
     ("device_target", ("context.device_target",), "str", "auto | CPU | Ascend | GPU"),
     ("device_id", ("context.device_id",), "int", "which device"),
@@ -57,10 +70,20 @@ _FLAGS: list[tuple[str, tuple[str, ...], str, str]] = [
 ]
 
 
+_METAVARS = {
+    "bool": "True|False",
+    "switch": "True",
+    "auto": "auto|True|False",
+    "int": "N",
+    "batch": "N",
+}
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns its exit code and never raises what a user caused."""
     _log_to_terminal()
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         return _run(sys.argv[1:] if argv is None else argv)
     except MindFormersViTError as error:
@@ -70,14 +93,14 @@ def main(argv: list[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         print(f"error: {where}{error.strerror or error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        print(f"interrupted {error}".rstrip(), file=sys.stderr)
+        return error.exit_code if isinstance(error, Interrupted) else 130
 
 
-def _interrupt(*_: Any) -> None:
-    """SIGTERM ends a run as Ctrl-C does; MindSpore turns a Ctrl-C while it computes into one."""
-    raise KeyboardInterrupt
+def _interrupt(number: int, _: Any) -> None:
+    """SIGTERM ends a run as Ctrl-C does; once MindSpore has computed, it turns Ctrl-C into one."""
+    raise Interrupted(number)
 
 
 def _log_to_terminal() -> None:
@@ -91,10 +114,13 @@ def _log_to_terminal() -> None:
 
 
 def _run(argv: list[str]) -> int:
+    command = find_command(argv[0]) if argv else None
+    if command is not None:
+        return command(argv[1:])
     values, dry_run = read_command_line(argv)
     from mindformers_vit.engine.plan import make_plan
 
-    plan = make_plan(values)
+    plan = make_plan(values, recipe_of(argv))
     from mindformers_vit.engine import run
 
     if dry_run:
@@ -119,22 +145,31 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="run_mindformer.py",
         description="Train, evaluate and use vision transformers on MindSpore.",
-        epilog="Any key of the yaml: --section.key=value, for example --optimizer.weight_decay=0.1",
+        epilog=cli_help.epilog(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage=cli_help.USAGE,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", required=True, help="yaml of the run")
-    parser.add_argument("--dry_run", action="store_true", help="check everything, run nothing")
-    parser.add_argument(
+    groups = cli_help.groups(parser)
+    groups["config"].add_argument("--config", required=True, metavar="FILE", help="yaml of the run")
+    groups["dry_run"].add_argument(
+        "--dry_run", action="store_true", help="check everything, run nothing"
+    )
+    groups["predict_data"].add_argument(
         "--predict_data", nargs="+", metavar="IMAGE", help="files, directories or URLs"
     )
-    parser.add_argument("--options", nargs="+", metavar="KEY=VALUE", help="settings, dotted keys")
-    types: dict[str, Any] = {"int": int, "str": str, "bool": _boolean, "mode": str}
+    groups[""].add_argument(
+        "--options", nargs="+", metavar="KEY=VALUE", help="settings, dotted keys"
+    )
+    types: dict[str, Any] = {"int": int, "str": str, "mode": str, "auto": _auto, "batch": _batch}
+    types |= {"bool": _boolean, "switch": _boolean}
     for flag, _, kind, text in _FLAGS:
         choices = RUN_MODES if kind == "mode" else None
-        metavar = {"bool": "True|False", "int": "N", "str": flag.upper()[:9]}.get(kind)
         hidden = argparse.SUPPRESS if text.startswith("MindFormers'") else text
-        parser.add_argument(
-            f"--{flag}", type=types[kind], choices=choices, metavar=metavar, help=hidden
+        bare: dict[str, Any] = {"nargs": "?", "const": True} if kind == "switch" else {}
+        metavar = cli_help.METAVARS.get(flag, "VALUE") if kind == "str" else _METAVARS.get(kind)
+        groups.get(flag, groups[""]).add_argument(
+            f"--{flag}", type=types[kind], choices=choices, metavar=metavar, help=hidden, **bare
         )
     return parser
 
@@ -143,6 +178,20 @@ def _boolean(text: str) -> bool:
     if text.lower() not in ("true", "false"):
         raise argparse.ArgumentTypeError(f"'{text}' given, True or False is expected")
     return text.lower() == "true"
+
+
+def _auto(text: str) -> bool | str:
+    return "auto" if text.lower() == "auto" else _boolean(text)
+
+
+def _batch(text: str) -> int | str:
+    """A number of images; an export may leave it open."""
+    try:
+        return text if text == "dynamic" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' given, a number or dynamic is expected"
+        ) from None
 
 
 def read_command_line(argv: list[str]) -> tuple[dict[str, Any], bool]:
@@ -156,6 +205,8 @@ def read_command_line(argv: list[str]) -> tuple[dict[str, Any], bool]:
         given = getattr(arguments, flag)
         if given is None:
             continue
+        if flag == "batch_size" and values.get("run_mode") == "export":
+            keys = ("export.batch_size",)
         for key in keys:
             if flag == "num_samples" and not values.get(key.partition(".")[0]):
                 continue
@@ -163,6 +214,11 @@ def read_command_line(argv: list[str]) -> tuple[dict[str, Any], bool]:
     if arguments.predict_data:
         values = set_dotted(values, "predict.data", arguments.predict_data)
     return values, arguments.dry_run
+
+
+def recipe_of(argv: list[str]) -> Path:
+    """The yaml that a command line names."""
+    return find_config(build_parser().parse_known_args(argv)[0].config)
 
 
 def _dotted(rest: list[str], parser: argparse.ArgumentParser) -> list[str]:

@@ -2,6 +2,8 @@
 and where; the command line prints it without a traceback and exits with the class's code.
 """
 
+import signal
+
 
 class MindFormersViTError(Exception):
     """Base of every error this package raises on purpose."""
@@ -31,5 +33,23 @@ class CheckpointError(MindFormersViTError):
     exit_code = 2
 
 
+class SaveError(CheckpointError):
+    """A checkpoint cannot be written: the disk is full, or the like."""
+
+    exit_code = 1
+
+
+class ExportError(MindFormersViTError):
+    """A network cannot be exported, or the exported file does not compute what it computes."""
+
+
 class TrainingError(MindFormersViTError):
     """Training cannot go on (for example: the loss is not finite)."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asks the process to end; the exit code is 128 and its number, as a shell has it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.exit_code = 128 + number

@@ -21,7 +21,7 @@ def recipe_of(name: str) -> Path:
 
 
 class Trainer:
-    """Train, fine-tune, evaluate and predict.
+    """Train, fine-tune, evaluate, predict and export.
 
     Args:
         args: yaml path or a mapping with the same keys; without it the recipe of `model` is taken.
@@ -61,13 +61,17 @@ class Trainer:
 
     @staticmethod
     def _read(args: Any, name: str | None) -> dict[str, Any]:
-        if isinstance(args, Mapping):
-            return dict(args)
-        if args is not None:
-            return load_yaml(find_config(args))
-        if name is None:
-            raise ConfigError("Trainer: give args (a yaml) or model (a model name)")
-        return load_yaml(recipe_of(name))
+        if args is None:
+            if name is None:
+                raise ConfigError("Trainer: give args (a yaml) or model (a model name)")
+            return load_yaml(recipe_of(name))
+        values = dict(args) if isinstance(args, Mapping) else load_yaml(find_config(args))
+        named = (values.get("trainer") or {}).get("model_name")
+        if name and named:
+            family, canonical = find_model(name)
+            if family.aliases.get(named, named) != canonical:
+                raise ConfigError(f"Trainer: model '{name}' given, but args is of '{named}'")
+        return values
 
     def _set(self, key: str, value: Any) -> None:
         self._values = set_dotted(self._values, key, value)
@@ -75,7 +79,7 @@ class Trainer:
     def train(
         self,
         train_checkpoint: bool | str = False,
-        resume_training: bool | None = None,
+        resume_training: bool | str | None = None,
         do_eval: bool | None = None,
     ) -> None:
         """Train from scratch, or from `train_checkpoint` (True: the newest one written)."""
@@ -84,14 +88,14 @@ class Trainer:
     def finetune(
         self,
         finetune_checkpoint: bool | str = False,
-        resume_training: bool | None = None,
+        resume_training: bool | str | None = None,
         do_eval: bool | None = None,
     ) -> None:
         """Train from the weights of `finetune_checkpoint`."""
         self._train("finetune", finetune_checkpoint, resume_training, do_eval)
 
     def _train(
-        self, mode: str, checkpoint: bool | str, resume: bool | None, do_eval: bool | None
+        self, mode: str, checkpoint: bool | str, resume: bool | str | None, do_eval: bool | None
     ) -> None:
         self._run(mode, checkpoint, {"resume_training": resume, "do_eval": do_eval})
 
@@ -111,6 +115,29 @@ class Trainer:
         settings = {"predict.batch_size": batch_size, "predict.top_k": top_k}
         results: list[Any] = self._run("predict", predict_checkpoint or False, settings, input_data)
         return results
+
+    def export(
+        self,
+        predict_checkpoint: bool | str | None = None,
+        export_format: str | None = None,
+        batch_size: int | str | None = None,
+        opset: int | None = None,
+    ) -> Path:
+        """The classifier as a checked file for another runtime; see `docs/deploy.md`.
+
+        Args:
+            predict_checkpoint: weights, as in `predict`.
+            export_format: "onnx", "mindir" or "air".
+            batch_size: images of a run, or "dynamic".
+            opset: of ONNX.
+        """
+        settings = {
+            "export.export_format": export_format,
+            "export.batch_size": batch_size,
+            "export.opset": opset,
+        }
+        path: Path = self._run("export", predict_checkpoint or False, settings)
+        return path
 
     def _run(
         self,

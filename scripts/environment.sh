@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Makes .venv with the pinned dependencies and leaves the interpreter in $PYTHON. Sourced by
-# quickstart.sh and test.sh, with the requirements file as argument. A complete environment is
-# recognised by a stamp and used again.
+# Makes an environment with the pinned dependencies and leaves its interpreter in $PYTHON. Sourced
+# by the other scripts; arguments are the requirements file and the folder (default: .venv). A
+# complete environment is recognised by a stamp and used again.
 
 find_python() {
     local candidate
@@ -17,14 +17,14 @@ find_python() {
 }
 
 make_environment() {
-    local requirements=$1 base stamp
+    local requirements=$1 folder=${2:-.venv} base stamp
     stamp=$(cat requirements.txt "$requirements" | cksum | tr ' ' '-')
-    if [ ! -f ".venv/.installed-$stamp" ]; then
+    if [ ! -f "$folder/.installed-$stamp" ]; then
         base=$(find_python)
-        [ -x .venv/bin/python ] || "$base" -m venv .venv
-        echo "installing $requirements into .venv (MindSpore is an 0.8 GB download)"
-        .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$requirements"
-        touch ".venv/.installed-$stamp"
+        [ -x "$folder/bin/python" ] || "$base" -m venv "$folder"
+        echo "installing $requirements into $folder (MindSpore is an 0.8 GB download)"
+        "$folder/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements"
+        touch "$folder/.installed-$stamp"
     fi
-    PYTHON=$PWD/.venv/bin/python
+    PYTHON=$PWD/$folder/bin/python
 }

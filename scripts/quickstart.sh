@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # A masked autoencoder in a few minutes on two CPU cores: data, pretraining without labels,
 # fine-tuning with few labels, the same network from scratch, evaluation, pictures, a table.
-# Everything goes to ./quickstart; what is already there is used again. SEED=1 for another seed.
+# Everything goes to ./quickstart; what is already there is used again, and a run that was cut goes on
+# from its checkpoint. SEED=1 for another seed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/environment.sh
@@ -15,11 +16,12 @@ vit=configs/vit/run_vit_tiny_p8_64_cpu.yaml
 
 # step NAME TITLE RESULT COMMAND...: print a command and run it, unless its result is there
 step() {
-    local name=$1 title=$2 result=$3 began=$SECONDS
+    local name=$1 title=$2 result=$3 began=$SECONDS again=$3
+    [ "${result##*/}" = finished.json ] && again=${result%/*}
     shift 3
     printf '\n== %s\n$ %s\n' "$title" "$*"
     if [ -e "$result" ]; then
-        echo "done before: $result is there (remove it to run this again)"
+        echo "done before: $result is there (remove $again to run this again)"
         return
     fi
     "$@"
@@ -32,14 +34,15 @@ echo "By hand, the commands below need:  source .venv/bin/activate"
 
 step data "1/8 make the data set" "$out/data.seconds" \
     python tools/make_shapes_dataset.py --output_dir "$out/data" --seed "$seed"
-step pretrain "2/8 pretrain on pictures without labels" "$out/pretrain/checkpoint_network" \
+step pretrain "2/8 pretrain on pictures without labels" "$out/pretrain/finished.json" \
     python run_mindformer.py --config "$mae" --run_mode train --seed "$seed" \
-    --train_dataset_dir "$out/data/train" --output_dir "$out/pretrain"
-step finetune "3/8 fine-tune with few labels" "$out/finetune/checkpoint_network" \
+    --train_dataset_dir "$out/data/train" --eval_dataset_dir "$out/data/val" \
+    --output_dir "$out/pretrain"
+step finetune "3/8 fine-tune with few labels" "$out/finetune/finished.json" \
     python run_mindformer.py --config "$vit" --run_mode finetune --seed "$seed" \
     --load_checkpoint "$out/pretrain" \
     --train_dataset_dir "$out/data/train_labelled" --output_dir "$out/finetune"
-step scratch "4/8 the same network and labels, no pretraining" "$out/scratch/checkpoint_network" \
+step scratch "4/8 the same network and labels, no pretraining" "$out/scratch/finished.json" \
     python run_mindformer.py --config "$vit" --run_mode train --seed "$seed" --layer_scale False \
     --train_dataset_dir "$out/data/train_labelled" --output_dir "$out/scratch"
 for run in finetune scratch; do

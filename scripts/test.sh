@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Every check of the project, in an environment of its own. Arguments go to pytest, for example
+# Every check of the project, in an environment of its own, tests by two processes: compiling is what
+# takes their time, and it uses one core. Arguments go to pytest, for example
 #   bash scripts/test.sh -m fast
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -13,4 +14,4 @@ make_environment requirements-test.txt
 if command -v shellcheck >/dev/null; then
     shellcheck -x scripts/*.sh .ci/run
 fi
-"$PYTHON" -m pytest "$@"
+"$PYTHON" -m pytest -n 2 --dist loadfile "$@"

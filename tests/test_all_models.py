@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 
+from mindformers_vit.models.conversion_table import to_ours, to_theirs
 from mindformers_vit.registry import families, find_model
 
 FAMILIES = families()
@@ -110,16 +111,59 @@ def test_saved_and_loaded_it_computes_the_same(trained, tmp_path):
         np.testing.assert_array_equal(first.asnumpy(), second.asnumpy())
 
 
-def test_converted_to_torch_and_back_it_is_the_same(trained, tmp_path):
-    from mindformers_vit.checkpoint.weights import read_weights, write_weights
+def converter_of(family):
+    return importlib.import_module(f"mindformers_vit.models.{family}.convert_weight").CONVERTER
+
+
+LAYOUTS = [
+    (name, layout.name, layout) for family, name in TINY for layout in converter_of(family).layouts
+]
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(("name", "layout"), [(name, x) for name, _, x in LAYOUTS],
+                         ids=[f"{name}: {title}" for name, title, _ in LAYOUTS])  # fmt: skip
+def test_every_layout_there_and_back_to_the_bit(name, layout):
+    family, config = config_of(name)
+    converter = converter_of(family.name)
+    both = [config, *class_token(config)]
+    for config in both:
+        rng = np.random.default_rng(0)
+        specs = layout.specs(config)
+        arrays = {n: rng.random(spec.shape, np.float32) for n, spec in specs.items()}
+        fit = to_theirs(arrays, layout, lambda shapes: converter.configure(shapes, {}))
+        if not fit.problems:
+            break
+    assert fit.problems == []
+    again = to_ours(fit.arrays, layout, lambda shapes: converter.configure(shapes, {}))
+    assert again.problems == []
+    same(again.arrays, arrays)
+
+
+def class_token(config):
+    """The same network with the other pooling, if it has two."""
+    fields = type(config).model_fields
+    return [config.model_copy(update={"use_mean_pooling": False})] if (
+        "use_mean_pooling" in fields) else []  # fmt: skip
+
+
+def same(first, second):
+    assert first.keys() == second.keys()
+    for name, array in first.items():
+        np.testing.assert_array_equal(array, second[name], err_msg=name)
+
+
+def test_converted_and_back_it_is_the_same(trained, tmp_path):
+    """To a PyTorch file, and to a Hugging Face folder where transformers has such a network."""
+    from mindformers_vit.checkpoint.weights import read_weights
 
     family, network, *_ = trained
-    convert = importlib.import_module(f"mindformers_vit.models.{family.name}.convert_weight")
-    arrays = network.state_arrays()
-    write_weights(tmp_path / "ours.safetensors", arrays)
-    convert.convert_weight(tmp_path / "t.pth", tmp_path / "ours.safetensors", reversed=True)
-    convert.convert_weight(tmp_path / "t.pth", tmp_path / "again.safetensors")
-    again = read_weights(tmp_path / "again.safetensors")
-    assert again.keys() == arrays.keys()
-    for name, array in arrays.items():
-        np.testing.assert_array_equal(array, again[name], err_msg=name)
+    converter = converter_of(family.name)
+    ours = network.save_pretrained(tmp_path, "ours", save_format="safetensors") / "ours.safetensors"
+    targets = [tmp_path / "t.pth"]
+    if converter.model_type and family.name != "vit":  # theirs has no mean pooling
+        targets.append(tmp_path / "folder")
+    for target in targets:
+        converter.convert_weight(target, ours, reversed=True)
+        converter.convert_weight(target, tmp_path / "again.safetensors")
+        same(read_weights(tmp_path / "again.safetensors"), network.state_arrays())

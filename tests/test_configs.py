@@ -15,7 +15,7 @@ pytestmark = pytest.mark.fast
 
 
 def test_all_are_found():
-    assert len(CONFIGS) == 30
+    assert len(CONFIGS) == 32
     assert len(MINDFORMERS) == 2
 
 
@@ -33,6 +33,8 @@ def test_config_describes_the_model_it_names(path):
     family, name = find_model(plan.run.trainer.model_name)
     network = family.config_class(**family.variants[name])
     skip = {"checkpoint_name_or_path", "drop_path_rate", "num_labels", "id2label"}
+    if getattr(plan.network, "linear_probe", False):  # of the encoder that it names
+        skip |= {"linear_probe", "use_mean_pooling"}
     assert plan.network.model_dump(exclude=skip) == network.model_dump(exclude=skip)
 
 
@@ -57,3 +59,24 @@ def test_our_recipes_differ_from_mindformers_only_where_said():
     assert ours.run.optimizer == theirs.run.optimizer
     assert (ours.run.runner_config.epochs, theirs.run.runner_config.epochs) == (800, 10)
     assert ours.run.lr_schedule.warmup_epochs == theirs.run.lr_schedule.warmup_epochs == 40
+
+
+def test_recipes_average_cool_down_and_repeat_as_published():
+    """facts of the reference repositories: EMA decay, cooldown, copies of an image, label maps."""
+    found = {}
+    for path in CONFIGS:
+        run = make_plan(load_yaml(path)).run
+        assert run.train_dataset is not None
+        data = run.train_dataset
+        maps = data.data_loader.label_map_dir is not None
+        decay = run.ema.decay if run.ema else None
+        schedule = run.lr_schedule
+        by_epoch = schedule.cooldown_epochs if schedule.type == "cosine_by_epoch" else None
+        found[path.stem.removeprefix("run_")] = decay, by_epoch, data.repeated_augmentation, maps
+    for name, settings in found.items():
+        if name.startswith("lvvit") and "cpu" not in name:
+            assert settings == (0.99992, 10 if "224" in name else None, 1, True), name
+        elif name.startswith("smlpnet") and "cpu" not in name:
+            assert settings == (0.99996, 0, 3, False), name
+        else:
+            assert settings == (None, None, 1, False), name

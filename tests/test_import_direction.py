@@ -19,15 +19,24 @@ LAYERS = [
     ({"tools"}, {*BASE, "config", "data"}),
     ({"models"}, {*BASE, "config", *CORE, "tools", "models", "kernels"}),
     ({"pipelines"}, {*BASE, "config", *CORE, "tools", "models"}),
-    ({"engine"}, {*BASE, "config", *CORE, "tools", "models", "pipelines", "kernels"}),
+    ({"deploy"}, {*BASE, "config", *CORE, "tools", "models", "kernels"}),
+    ({"report"}, {*BASE, "config", "data"}),
+    (
+        {"engine"},
+        {*BASE, "config", *CORE, "tools", "models", "pipelines", "deploy", "report", "kernels"},
+    ),
 ]
-TOP = {"__init__", "cli", "trainer", "pipeline"}
+TOP = {
+    "__init__", "__main__", "cli", "cli_help", "commands", "demo", "deploy.commands", "pipeline",
+    "trainer",
+}  # fmt: skip
 FAMILIES = sorted(p.parent.name for p in PACKAGE.glob("models/*/*_config.py"))
 
 
 def layer_of(name: str) -> str:
     """ "models.layers.mlp" -> "models.layers", "data.loader" -> "data"."""
-    return "models.layers" if name.startswith("models.layers") else name.partition(".")[0]
+    apart = ("models.layers", "deploy.commands")
+    return next((start for start in apart if name.startswith(start)), name.partition(".")[0])
 
 
 def imports_of(path: Path) -> list[str]:
@@ -83,6 +92,7 @@ import mindformers_vit, mindformers_vit.cli, mindformers_vit.engine.plan
 import mindformers_vit.engine.build, mindformers_vit.checkpoint.store
 import mindformers_vit.optim.schedules, mindformers_vit.optim.groups
 import mindformers_vit.kernels.build, mindformers_vit.kernels.library
+import mindformers_vit.deploy.export, mindformers_vit.deploy.commands.run
 from mindformers_vit import registry
 assert len(registry.families()) >= 2
 for family in registry.families():

@@ -208,6 +208,10 @@ def test_a_network_of_the_users_own(names, images, tmp_path):
         ({}, "give args (a yaml) or model (a model name)"),
         ({"model": "mae_vit_tony_p8"}, "(did you mean 'mae_vit_tiny_p8'?)"),
         ({"args": "nowhere.yaml"}, "no file 'nowhere.yaml'"),
+        (
+            {"args": "configs/mae/run_mae_vit_tiny_p8_64_cpu.yaml", "model": "vit_tiny_p8"},
+            "model 'vit_tiny_p8' given, but args is of 'mae_vit_tiny_p8'",
+        ),
     ],
 )
 def test_a_trainer_that_cannot_be(arguments, said):

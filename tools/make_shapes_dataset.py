@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mindformers_vit.errors import MindFormersViTError
 from mindformers_vit.tools.shapes import ShapesSettings, make_shapes_dataset
+from mindformers_vit.tools.shapes_label_maps import make_label_maps
 from mindformers_vit.tools.shapes_picture import Difficulty
 
 
@@ -30,6 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--train", type=int, default=files.train, help="pictures in train/, in all")
     add("--labelled_per_class", type=int, default=files.labelled_per_class)
     add("--val_per_class", type=int, default=files.val_per_class)
+    add("--label_maps", action="store_true", help="token labels of train/, for LV-ViT, as well")
     add("--clutter", type=float, default=hard.clutter, help="0 plain .. 1 loud background")
     add("--noise", type=float, default=hard.noise, help="largest pixel noise, of a range of 1")
     add("--min_scale", type=float, default=hard.min_scale, help="smallest diameter / side")
@@ -43,9 +45,13 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     given = vars(build_parser().parse_args(argv))
     output_dir = given.pop("output_dir")
+    with_maps = given.pop("label_maps")
     hard = {name: given.pop(name) for name in Difficulty.__dataclass_fields__}
     try:
-        make_shapes_dataset(output_dir, ShapesSettings(**given, difficulty=Difficulty(**hard)))
+        settings = ShapesSettings(**given, difficulty=Difficulty(**hard))
+        make_shapes_dataset(output_dir, settings)
+        if with_maps:
+            make_label_maps(output_dir, settings)
     except MindFormersViTError as error:
         logging.error("%s", error)
         return error.exit_code

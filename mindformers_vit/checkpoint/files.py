@@ -4,14 +4,13 @@ Nothing else in this package touches the disk to change it, so one fake `os` in 
 (`monkeypatch.setattr(files, "os", ...)`) can make the n-th operation of a save fail.
 """
 # `os`, not `Path`, on purpose: each system call can be made to fail by a test.
-# ruff: noqa: PTH101, PTH102, PTH105, PTH108, PTH116, PTH123
+# ruff: noqa: PTH101, PTH102, PTH105, PTH106, PTH108, PTH116, PTH123
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import os
-import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,16 +18,17 @@ from pathlib import Path
 _CHUNK = 1 << 24  # bytes handed to the system in one call
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Create `path` with `data` and force it to the disk; a file that exists is an OSError.
+def write_file(path: Path, *parts: bytes | memoryview) -> None:
+    """Create `path` with these bytes and force it to the disk; a file that exists is an OSError.
 
     The mode is what the umask leaves of 0666.
     """
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(handle, view[:_CHUNK]) :]  # a write may be short
+        for part in parts:
+            view = memoryview(part)
+            while view:
+                view = view[os.write(handle, view[:_CHUNK]) :]  # a write may be short
         os.fsync(handle)
     finally:
         os.close(handle)
@@ -61,7 +61,9 @@ def make_dirs(path: Path) -> None:
 def remove(path: Path) -> None:
     """Remove a file or a whole directory; what is not there is fine."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        for inner in path.iterdir():
+            remove(inner)
+        os.rmdir(path)
     else:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)

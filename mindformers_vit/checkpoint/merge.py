@@ -36,9 +36,16 @@ class MergeReport:
         for word in ("resized", "new", "unused"):
             names = getattr(self, word)
             if names:
-                more = f", ... {len(names) - 4} more" if len(names) > 4 else ""
-                parts.append(f"{len(names)} {word} ({', '.join(names[:4])}{more})")
+                parts.append(f"{len(names)} {word} ({', '.join(_grouped(names))})")
         return ", ".join(parts)
+
+
+def _grouped(names: Iterable[str]) -> list[str]:
+    """Every name, those of repeated blocks as one: "blocks.*.norm1.gamma x12"."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(re.sub(r"\.\d+\.", ".*.", name), []).append(name)
+    return [f"{key} x{len(all_)}" if len(all_) > 1 else all_[0] for key, all_ in found.items()]
 
 
 class _Patterns:

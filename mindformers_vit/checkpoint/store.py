@@ -28,12 +28,13 @@ import numpy as np
 from mindformers_vit.checkpoint import files, manifest
 from mindformers_vit.checkpoint.manifest import FileEntry, Manifest, check_files, read_manifest
 from mindformers_vit.checkpoint.weights import FORMATS, Arrays, read_weights, write_weights
-from mindformers_vit.errors import CheckpointError
+from mindformers_vit.errors import CheckpointError, SaveError
 
 logger = logging.getLogger(__name__)
 
 STATE = "state.json"
 CONFIG = "config.yaml"
+_ANY_NAME = re.compile(r"[^.].*_rank_\d+-\d+_\d+")
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class CheckpointStore:
         root: directory, made by the first save.
         prefix: start of every name.
         keep_max: how many of the newest stay; the best one stays besides.
+        keep_every_n_epochs: the newest one of each such epoch stays too.
         file_format: "safetensors" or "ckpt", for the tensors.
         rank: of this process, part of the names.
         world_size: recorded in the manifest.
@@ -69,6 +71,7 @@ class CheckpointStore:
         file_format: str = "safetensors",
         rank: int = 0,
         world_size: int = 1,
+        keep_every_n_epochs: int | None = None,
     ) -> None:
         if keep_max < 1:
             raise CheckpointError(f"keep_max must be at least 1, given {keep_max}")
@@ -77,6 +80,7 @@ class CheckpointStore:
             raise CheckpointError(f"file_format: unknown '{file_format}', allowed: {allowed}")
         self.root = Path(root)
         self.keep_max = keep_max
+        self.keep_every_n_epochs = keep_every_n_epochs
         self.file_format = file_format
         self.rank = rank
         self.world_size = world_size
@@ -100,7 +104,7 @@ class CheckpointStore:
             best: protect this one from removal, in place of the one protected before.
 
         Raises:
-            CheckpointError: nothing was saved; the checkpoints there were are untouched.
+            SaveError: nothing was saved; the checkpoints there were are untouched.
         """
         name = f"{self._stem}{int(state['epoch'])}_{int(state['step'])}"
         target = self.root / name
@@ -113,27 +117,19 @@ class CheckpointStore:
             self._commit(temporary, target)
         except BaseException as error:
             files.remove_quietly(temporary)
-            if not isinstance(error, OSError | TypeError | ValueError):
+            if not isinstance(error, OSError | TypeError | ValueError | CheckpointError):
                 raise
-            raise CheckpointError(f"{target}: the checkpoint cannot be saved: {error}") from error
+            raise SaveError(f"{target}: the checkpoint cannot be saved: {error}") from error
         self._rotate(name)
         return Checkpoint(target, saved)
 
     def list(self) -> Checkpoints:
         """Checkpoints with a sound manifest, newest first; their other files are not read."""
-        return [found for found in self._scan() if isinstance(found, Checkpoint)]
+        return [c for c in _scan(self.root, self._name) if isinstance(c, Checkpoint)]
 
     def latest_valid(self) -> Checkpoint | None:
-        """The newest checkpoint whose every byte is as saved; why others are skipped is logged."""
-        for found in self._scan():
-            try:
-                if isinstance(found, CheckpointError):
-                    raise found
-                check_files(found.path, found.manifest)
-                return found
-            except CheckpointError as error:
-                logger.warning("skipping a checkpoint: %s", error)
-        return None
+        """`newest_valid` of this rank and prefix."""
+        return newest_valid(self.root, self._name)
 
     def best(self) -> Checkpoint | None:
         """The newest checkpoint that was saved as the best."""
@@ -194,9 +190,12 @@ class CheckpointStore:
         try:
             found = self.list()
             keep = {c.path.name for c in found[: self.keep_max]} | {just_saved}
-            best = next((c.path.name for c in found if c.manifest.best), just_saved)
+            keep.add(next((c.path.name for c in found if c.manifest.best), just_saved))
+            if self.keep_every_n_epochs:
+                newest = {c.manifest.epoch: c.path.name for c in reversed(found)}
+                keep |= {n for e, n in newest.items() if e % self.keep_every_n_epochs == 0}
             for checkpoint in found:
-                if checkpoint.path.name not in keep | {best}:
+                if checkpoint.path.name not in keep:
                     self._remove(checkpoint.path)
             for aside in self._hidden(".old-"):
                 if (self.root / aside.name.removeprefix(".old-")).exists():
@@ -220,21 +219,43 @@ class CheckpointStore:
     def _hidden(self, start: str) -> Sequence[Path]:
         return [p for p in self.root.iterdir() if p.name.startswith(start + self._stem)]
 
-    def _scan(self) -> Found:
-        """Every directory named like a checkpoint, newest first, or what is wrong with it."""
-        if not self.root.is_dir():
-            return []
-        sound, bad = [], []
-        for path in sorted(self.root.iterdir()):
-            name = path.name.removeprefix(".old-")
-            stepped_aside = name != path.name and (self.root / name).exists()
-            if self._name.fullmatch(name) and path.is_dir() and not stepped_aside:
-                try:
-                    sound.append(Checkpoint(path, read_manifest(path)))
-                except CheckpointError as error:
-                    bad.append(error)
-        sound.sort(key=lambda c: c.manifest.order, reverse=True)
-        return [*bad, *sound]
+
+def newest_valid(root: Path, name: re.Pattern[str] = _ANY_NAME) -> Checkpoint | None:
+    """The newest checkpoint in `root` whose every byte is as saved; why others are skipped is
+    logged.
+    """
+    for found in _scan(root, name):
+        try:
+            if isinstance(found, CheckpointError):
+                raise found
+            check_files(found.path, found.manifest)
+            return found
+        except CheckpointError as error:
+            logger.warning("skipping a checkpoint: %s", error)
+    return None
+
+
+def directories_in(root: Path, pattern: re.Pattern[str] = _ANY_NAME) -> list[Path]:
+    """Every directory named like a checkpoint, or set aside from such a name, by name."""
+    found = []
+    for path in sorted(root.iterdir()) if root.is_dir() else []:
+        name = path.name.removeprefix(".old-")
+        stepped_aside = name != path.name and (root / name).exists()
+        if pattern.fullmatch(name) and path.is_dir() and not stepped_aside:
+            found.append(path)
+    return found
+
+
+def _scan(root: Path, pattern: re.Pattern[str]) -> Found:
+    """Every directory named like a checkpoint, newest first, or what is wrong with it."""
+    sound, bad = [], []
+    for path in directories_in(root, pattern):
+        try:
+            sound.append(Checkpoint(path, read_manifest(path)))
+        except CheckpointError as error:
+            bad.append(error)
+    sound.sort(key=lambda c: c.manifest.order, reverse=True)
+    return [*bad, *sound]
 
 
 def load_checkpoint(path: str | Path) -> tuple[Arrays, dict[str, Any], str]:

@@ -8,6 +8,7 @@ old file at once or not at all.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -68,8 +69,7 @@ def write_weights(
             if file_format == "ckpt":
                 _write_ckpt(temporary, arrays)
             else:
-                data = safetensors.numpy.save(arrays, dict(metadata) if metadata else None)
-                files.write_file(temporary, data)
+                _write_safetensors(temporary, arrays, metadata)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be written: {error}") from error
 
@@ -77,7 +77,10 @@ def write_weights(
 def _format(path: Path) -> str:
     ending = path.suffix.removeprefix(".")
     if ending not in FORMATS:
-        raise CheckpointError(f"{path}: not a weight file; it must end with .safetensors or .ckpt")
+        raise CheckpointError(
+            f"{path}: not a weight file; it must end with .safetensors or .ckpt "
+            f"(PyTorch's are converted first: docs/weights.md)"
+        )
     return ending
 
 
@@ -132,6 +135,23 @@ def _decode(kind: str, data: bytearray) -> np.ndarray[Any, Any]:
     if kind == "BF16":  # bfloat16 is the upper half of a float32
         return (np.frombuffer(data, "<u2").astype("<u4") << 16).view(np.float32)
     return np.frombuffer(data, safetensors.numpy._TYPES[kind])
+
+
+def _write_safetensors(path: Path, arrays: Arrays, metadata: Mapping[str, str] | None) -> None:
+    """As `safetensors.numpy.save_file`, which first makes a copy of everything in memory."""
+    kinds = {np.dtype(dtype): kind for kind, dtype in safetensors.numpy._TYPES.items()}
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    parts, end = [], 0
+    for name in sorted(arrays, key=lambda name: (-arrays[name].itemsize, name)):  # aligned
+        array = arrays[name]
+        begin, end = end, end + array.nbytes
+        kind, shape = kinds[array.dtype.newbyteorder("=")], list(array.shape)
+        header[name] = {"dtype": kind, "shape": shape, "data_offsets": [begin, end]}
+        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        parts.append(little.reshape(-1).view(np.uint8).data)
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    files.write_file(path, len(text).to_bytes(8, "little"), text, *parts)
 
 
 def _read_safetensors_shapes(path: Path) -> dict[str, tuple[int, ...]]:

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from mindformers_vit.config.strict import StrictModel
 
-RUN_MODES = ("train", "finetune", "eval", "predict")
+RUN_MODES = ("train", "finetune", "eval", "predict", "export")
 TASKS = ("masked_image_modeling", "image_classification")
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -50,6 +50,7 @@ class RunnerConfig(StrictModel):
     batch_size: Positive = 32  # images of one forward pass on one device
     gradient_accumulation_steps: Positive = 1
     max_steps: Positive | None = None  # new: stop early; schedules stay those of all epochs
+    max_skipped_steps: Positive = 10  # new: stop after so many steps in a row that are not finite
     num_classes: Positive | None = None  # must equal the number of labels of the head
     image_size: int | list[int] | None = None  # must equal the network's
     sink_mode: Any = dead("each step is one compiled call, data sinking is not used")
@@ -95,6 +96,8 @@ class DataLoaderConfig(StrictModel):
     num_parallel_workers: int | None = Field(None, ge=0)
     shuffle: bool = True  # of training; evaluation is in order
     num_samples: Positive | None = None
+    label_map_dir: str | None = None  # new: <label_map_dir>/<class>/<image>.npy for token labels
+    label_map_order: Literal["reference", "straight"] = "reference"  # data/token_labels.map_box
     extensions: Any = dead("every image format that Pillow reads is taken")
     class_indexing: Any = dead("classes are the sorted folder names")
     decode: Any = dead("images are always decoded")
@@ -117,8 +120,11 @@ class DatasetConfig(StrictModel):
     mask_policy: MaskPolicy | None = None
     mixup_op: dict[str, Any] | None = None  # keys of mindformers_vit.data.mixup.Mixup
     label_smoothing: Fraction = 0.0  # new: without mixup_op
+    repeated_augmentation: Positive = 1  # new: copies of an image in a row; training only
     batch_size: Positive | None = None  # evaluation only; training takes runner_config's
     num_parallel_workers: int | None = Field(None, ge=0)  # default: one a core, at most 8
+    # new: images that cannot be read, before the run stops; below 1 a fraction of the data set
+    max_bad_samples: float = Field(0.01, ge=0)
     eval_interval: Positive = 1  # evaluate every so many epochs of training
     eval_offset: int = Field(0, ge=0)  # ... from this epoch on
     seed: Any = dead("the seed of the run is used")
@@ -180,13 +186,24 @@ class LRSchedule(StrictModel):
 
 
 class OptimizerConfig(StrictModel):
-    """AdamW with bias correction and decoupled weight decay (arXiv:1711.05101)."""
+    """AdamW with bias correction and decoupled weight decay (arXiv:1711.05101), or LARS."""
 
-    type: Literal["adamw", "AdamW", "fp32_adamw", "fused_adamw"] = "adamw"
+    type: Literal["adamw", "AdamW", "fp32_adamw", "fused_adamw", "lars"] = "adamw"
     beta1: float = Field(0.9, ge=0, lt=1)
     beta2: float = Field(0.999, ge=0, lt=1)
     eps: float = Field(1e-8, gt=0)
     weight_decay: float = Field(0.05, ge=0)
+    momentum: float | None = Field(None, ge=0, lt=1)  # new, of lars: 0.9 if not given
+    trust_coefficient: float | None = Field(None, gt=0)  # new, of lars: 0.001 if not given
+
+    @model_validator(mode="after")
+    def _its_own_options(self) -> OptimizerConfig:
+        of_lars = (self.momentum, self.trust_coefficient)
+        if self.type == "lars" and (self.beta1, self.beta2, self.eps) != (0.9, 0.999, 1e-8):
+            raise ValueError("beta1, beta2 and eps are options of AdamW; lars has momentum")
+        if self.type != "lars" and of_lars != (None, None):
+            raise ValueError("momentum and trust_coefficient are options of type lars only")
+        return self
 
 
 class Ema(StrictModel):
@@ -195,9 +212,25 @@ class Ema(StrictModel):
     decay: float = Field(gt=0, lt=1)
 
 
+class RecomputeConfig(StrictModel):
+    """Memory for time: transformer blocks are computed again for the gradient."""
+
+    recompute: bool = False
+    select_recompute: Any = dead("whole blocks are recomputed")
+    parallel_optimizer_comm_recompute: Any = dead(_SHARDING)
+    mp_comm_recompute: Any = dead(_SHARDING)
+    recompute_slice_activation: Any = dead(_SHARDING)
+
+
 class Metric(StrictModel):
-    type: Literal["Accuracy"] = "Accuracy"
+    """What evaluation measures. KNN is new: of a pretrained encoder, see engine/knn.py."""
+
+    type: Literal["Accuracy", "KNN"] = "Accuracy"
     eval_type: Literal["classification"] = "classification"
+    num_neighbors: Positive = 20  # this and the rest: of KNN
+    temperature: float = Field(0.07, gt=0)
+    feature: Literal["mean", "cls_token"] = "mean"
+    train_samples: Positive | None = None  # use only so many of the training images
 
 
 class ProcessorConfig(StrictModel):
@@ -213,17 +246,34 @@ class PredictConfig(StrictModel):
     data: list[str] = []
     batch_size: Positive = 1
     top_k: Positive = 1
+    candidate_labels: list[str] | Literal["imagenet"] | None = None  # the weights' own if None
     mask_ratio: float | None = Field(None, gt=0, lt=1)
+
+
+class ExportConfig(StrictModel):
+    """New: the file that run_mode export writes into `output_dir/export`."""
+
+    export_format: Literal["onnx", "mindir", "air"] = "onnx"
+    batch_size: Positive | Literal["dynamic"] = 1  # images of a run of the file
+    opset: int = Field(11, ge=11, le=20)  # of onnx; what ATC reads by default is 11
+    precision: Literal["float32", "float16"] = "float32"  # of the weights and products in onnx
+    pixels: Literal["normalised", "uint8"] = "normalised"  # uint8: normalised in the graph
+    pad_tokens_to: Positive | None = None  # tokens in the blocks: 208 for 197 on a 310P
+
+    @property
+    def open_batch(self) -> bool:
+        return self.batch_size == "dynamic"
 
 
 class RunConfig(StrictModel):
     """A whole run."""
 
     seed: int = Field(0, ge=0, lt=2**63)
-    run_mode: Literal["train", "finetune", "eval", "predict"] = "train"
+    run_mode: Literal["train", "finetune", "eval", "predict", "export"] = "train"
     output_dir: str = "./output"
     load_checkpoint: str = ""
-    resume_training: bool = False
+    resume_training: Literal["auto"] | bool = "auto"  # True: there must be something to resume
+    force_resume: bool = False  # new: go on although settings have changed
     do_eval: bool = False
     use_parallel: bool = False
     context: Context = Context()
@@ -235,6 +285,7 @@ class RunConfig(StrictModel):
     eval_dataset: DatasetConfig | None = None
     eval_dataset_task: DatasetTask | None = None
     predict: PredictConfig = PredictConfig()
+    export: ExportConfig = ExportConfig()
     model: ModelSection
     lr_schedule: LRSchedule = LRSchedule()
     layer_scale: bool = False  # MindFormers' name for layer-wise lr decay
@@ -244,6 +295,7 @@ class RunConfig(StrictModel):
     lr_scale_factor: Positive = 256
     ema: Ema | None = None
     callbacks: list[dict[str, Any]] = []
+    recompute_config: RecomputeConfig = RecomputeConfig()
     metric: Metric = Metric()
     processor: ProcessorConfig | None = None
 
@@ -257,7 +309,6 @@ class RunConfig(StrictModel):
     parallel_config: Any = dead(_SHARDING)
     micro_batch_interleave_num: Any = dead(_SHARDING)
     moe_config: Any = dead("there are no mixtures of experts here")
-    recompute_config: Any = dead("recomputation is not offered yet")
     src_strategy_path_or_dir: Any = dead(_SHARDING)
     strategy_load_checkpoint: Any = dead(_SHARDING)
     auto_trans_ckpt: Any = dead("checkpoints are whole, nothing has to be transformed")

@@ -47,6 +47,8 @@ def problems_of(error: ValidationError, cls: type[StrictModel], path: str = "") 
 
 def _word(item: Any, cls: type[StrictModel], path: str) -> str:
     loc = [part for part in item["loc"] if not _is_union_tag(part)]
+    if item["type"] == "extra_forbidden" and loc[-1:] != list(item["loc"][-1:]):
+        loc.append(item["loc"][-1])  # the user's key only looks like a tag
     where = ".".join([path, *map(str, loc)] if path else map(str, loc)) or "config"
     given = item.get("input")
     if item["type"] == "extra_forbidden":

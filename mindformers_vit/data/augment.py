@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import ClassVar
 
 import numpy as np
 from PIL.Image import Image, Resampling
@@ -18,6 +19,7 @@ from pydantic import Field, field_validator
 from mindformers_vit.config.strict import StrictModel
 from mindformers_vit.data.augment_ops import INCREASING_OPS, MAX_MAGNITUDE, OPS, Fill, Op
 from mindformers_vit.data.fields import RESAMPLING, RandomInterpolation, Transform, resampling
+from mindformers_vit.data.label_view import LabelView
 from mindformers_vit.registry import transforms
 
 OP_PROBABILITY = 0.5
@@ -108,6 +110,7 @@ class RandAugment(Transform):
 
     config_str: str
     hparams: RandAugmentParams = Field(default_factory=RandAugmentParams)
+    moves_pixels: ClassVar[bool] = True
 
     @field_validator("config_str")
     @classmethod
@@ -119,17 +122,23 @@ class RandAugment(Transform):
     def policy(self) -> Policy:
         return parse_policy(self.config_str)
 
-    def __call__(self, image: Image, rng: np.random.Generator) -> Image:
+    def __call__(
+        self, image: Image, rng: np.random.Generator, view: LabelView | None = None
+    ) -> Image:
         ops = self.policy.ops
         for choice in rng.integers(len(ops), size=self.policy.num_ops):
             if rng.random() < OP_PROBABILITY:
-                image = self.apply(ops[choice], image, rng)
+                image = self.apply(ops[choice], image, rng, view)
         return image
 
-    def apply(self, op: Op, image: Image, rng: np.random.Generator) -> Image:
+    def apply(
+        self, op: Op, image: Image, rng: np.random.Generator, view: LabelView | None = None
+    ) -> Image:
         """One operation at a drawn magnitude, sign and interpolation."""
         strength = op.strength(self.policy.draw_magnitude(rng))
         if op.signed and rng.random() < 0.5:
             strength = -strength
         how = resampling(self.hparams.interpolation, rng)
+        if view is not None and op.matrix is not None:
+            view.warp(op.matrix(image.size, strength), image.size)
         return op.apply(image, strength, self.hparams.fill, how)

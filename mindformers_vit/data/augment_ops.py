@@ -6,6 +6,7 @@ A magnitude 0..10 becomes the strength of an operation; two tables, `OPS` and `I
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,40 +18,40 @@ MAX_MAGNITUDE = 10.0
 TRANSLATE_FRACTION = 0.45
 Fill = tuple[int, int, int]
 Operation = Callable[[Image, float, Fill, Resampling], Image]
+Matrix = Callable[[tuple[int, int], float], tuple[float, ...]]
+"""(width, height), strength -> (a, b, c, d, e, f) of Pillow's AFFINE transform."""
 
 
 @dataclass(frozen=True)
 class Op:
-    """One operation: `strength(m)` turns a magnitude 0..10 into the argument of `apply`."""
+    """One operation: `strength(m)` turns a magnitude 0..10 into the argument of `apply`.
+
+    `matrix` is what it does to places in the image; None: nothing.
+    """
 
     name: str
     strength: Callable[[float], float]
     apply: Operation
     signed: bool = False  # the sign of the strength is random
+    matrix: Matrix | None = None
 
 
-def _affine(image: Image, matrix: tuple[float, ...], fill: Fill, how: Resampling) -> Image:
-    return image.transform(image.size, Warp.AFFINE, matrix, resample=how, fillcolor=fill)
+def _warp(name: str, strength: Callable[[float], float], matrix: Matrix) -> Op:
+    """An operation that moves every place of the image."""
+
+    def apply(image: Image, by: float, fill: Fill, how: Resampling) -> Image:
+        affine = matrix(image.size, by)
+        return image.transform(image.size, Warp.AFFINE, affine, resample=how, fillcolor=fill)
+
+    return Op(name, strength, apply, signed=True, matrix=matrix)
 
 
-def _shear_x(image: Image, by: float, fill: Fill, how: Resampling) -> Image:
-    return _affine(image, (1, by, 0, 0, 1, 0), fill, how)
-
-
-def _shear_y(image: Image, by: float, fill: Fill, how: Resampling) -> Image:
-    return _affine(image, (1, 0, 0, by, 1, 0), fill, how)
-
-
-def _translate_x(image: Image, by: float, fill: Fill, how: Resampling) -> Image:
-    return _affine(image, (1, 0, by * image.width, 0, 1, 0), fill, how)
-
-
-def _translate_y(image: Image, by: float, fill: Fill, how: Resampling) -> Image:
-    return _affine(image, (1, 0, 0, 0, 1, by * image.height), fill, how)
-
-
-def _rotate(image: Image, degrees: float, fill: Fill, how: Resampling) -> Image:
-    return image.rotate(degrees, resample=how, fillcolor=fill)
+def _rotation(size: tuple[int, int], degrees: float) -> tuple[float, ...]:
+    """About the centre, rounded as `Image.rotate` does it."""
+    angle = -math.radians(degrees % 360)
+    c, s = round(math.cos(angle), 15), round(math.sin(angle), 15)
+    x, y = size[0] / 2, size[1] / 2
+    return c, s, c * -x + s * -y + x, -s, c, -s * -x + c * -y + y
 
 
 def _posterize(image: Image, bits: float, fill: Fill, how: Resampling) -> Image:
@@ -97,13 +98,17 @@ _FIRST = (
     Op("AutoContrast", _part(0), _plain(ImageOps.autocontrast)),
     Op("Equalize", _part(0), _plain(ImageOps.equalize)),
     Op("Invert", _part(0), _plain(ImageOps.invert)),
-    Op("Rotate", _part(30), _rotate, signed=True),
+    _warp("Rotate", _part(30), _rotation),
 )
 _LAST = (
-    Op("ShearX", _part(0.3), _shear_x, signed=True),
-    Op("ShearY", _part(0.3), _shear_y, signed=True),
-    Op("TranslateXRel", _part(TRANSLATE_FRACTION), _translate_x, signed=True),
-    Op("TranslateYRel", _part(TRANSLATE_FRACTION), _translate_y, signed=True),
+    _warp("ShearX", _part(0.3), lambda size, by: (1, by, 0, 0, 1, 0)),
+    _warp("ShearY", _part(0.3), lambda size, by: (1, 0, 0, by, 1, 0)),
+    _warp(
+        "TranslateXRel", _part(TRANSLATE_FRACTION), lambda size, by: (1, 0, by * size[0], 0, 1, 0)
+    ),
+    _warp(
+        "TranslateYRel", _part(TRANSLATE_FRACTION), lambda size, by: (1, 0, 0, 0, 1, by * size[1])
+    ),
 )
 OPS = (
     *_FIRST,

@@ -6,7 +6,6 @@ arrays of the batch dict (docs/architecture.md) in place.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from mindformers_vit.data.decode import load_rgb
+from mindformers_vit.data.label_maps import LabelMaps
 from mindformers_vit.data.masking import drop_noise, mask_noise
 from mindformers_vit.data.mixup import Mixup, mix_images, mix_token_box, soft_targets
 from mindformers_vit.data.rng import sample_rng
@@ -35,12 +35,16 @@ class Field:
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample to make: the file, its position in the source, its label (-1: none)."""
+    """One sample to make: the file, its position in the source, its label (-1: none).
+
+    `copy` tells the copies of repeated augmentation within an epoch apart.
+    """
 
     path: str
     index: int
     label: int = -1
     epoch: int = 0
+    copy: int = 0
 
 
 @dataclass(frozen=True)
@@ -53,14 +57,12 @@ class BatchPlan:
     valid: tuple[bool, ...]
 
 
-BadSamplePolicy = Callable[[Sample, DataError], Sample]
-"""Called with a sample that cannot be made: raises, or returns the sample to make instead.
-It is pickled to the workers, and must depend on its arguments only."""
+class BadSample(DataError):
+    """The sample in this row of the batch cannot be made."""
 
-
-def refuse(sample: Sample, error: DataError) -> Sample:
-    """The default policy: a bad sample ends the run, named."""
-    raise error
+    def __init__(self, reason: str, row: int) -> None:
+        super().__init__(reason)
+        self.row = row
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Recipe:
     noise_length: int = 0
     drop_noise_length: int = 0
     token_grid: tuple[int, int] | None = None
-    bad_sample: BadSamplePolicy = refuse
+    label_maps: LabelMaps | None = None
 
     def fields(self) -> list[Field]:
         """The arrays of a batch."""
@@ -88,7 +90,8 @@ class Recipe:
         if self.labelled and self.mixup is None and not self.label_smoothing:
             found.append(Field("label", (size,), "int32"))
         if self.labelled and self.num_classes is not None:
-            found.append(Field("target", (size, self.num_classes), "float32"))
+            shape = self.label_maps.shape if self.label_maps else (self.num_classes,)
+            found.append(Field("target", (size, *shape), "float32"))
         if self.noise_length:
             found.append(Field("noise", (size, self.noise_length), "float32"))
         if self.drop_noise_length:
@@ -99,15 +102,18 @@ class Recipe:
         return [*found, Field("valid", (size,), "bool")] if self.padded else found
 
     def fill(self, plan: BatchPlan, out: Batch) -> None:
-        """Make the batch; DataError naming the file of a sample that cannot be made."""
+        """Make the batch; BadSample naming the file of a sample that cannot be made."""
         labels = np.empty(self.batch_size, np.int32)
         for row, sample in enumerate(plan.samples):
             if row and not plan.valid[row] and sample == plan.samples[row - 1]:
                 _repeat_row(out, labels, row)
                 continue
-            made = self._image(sample, out["image"][row])
-            labels[row], out["index"][row] = made.label, made.index
-            self._noise(made, row, out)
+            try:
+                self._pixels(sample, row, out)
+            except DataError as error:
+                raise BadSample(str(error), row) from error
+            labels[row], out["index"][row] = sample.label, sample.index
+            self._noise(sample, row, out)
         if "valid" in out:
             out["valid"][:] = plan.valid
         if self.token_grid:
@@ -115,32 +121,27 @@ class Recipe:
         if self.labelled:
             self._labels(plan, labels, out)
 
-    def _image(self, sample: Sample, out: NDArray[np.float32]) -> Sample:
-        """Write the pixels of the sample, or of what the policy puts in its place."""
-        while True:
-            try:
-                self._pixels(sample, out)
-                return sample
-            except DataError as error:
-                sample = self.bad_sample(sample, error)
-
-    def _pixels(self, sample: Sample, out: NDArray[np.float32]) -> None:
+    def _pixels(self, sample: Sample, row: int, out: Batch) -> None:
+        """The image, and with it the targets that its label map gives."""
         image: Image = load_rgb(sample.path)
-        rng = sample_rng(self.seed, sample.epoch, sample.index, "augment")
+        view = self.label_maps.view_of(sample.path) if self.label_maps else None
+        rng = sample_rng(self.seed, sample.epoch, sample.index, "augment", sample.copy)
         try:
-            self.transforms.into(image, rng, out)
+            self.transforms.into(image, rng, out["image"][row], view)
         except Exception as error:
             size = f"{image.width}x{image.height}"
             raise DataError(
                 f"{sample.path}: transforms failed on this {size} image: {error}"
             ) from error
+        if self.label_maps and view is not None:
+            out["target"][row] = self.label_maps.targets(view, sample.label)
 
     def _noise(self, sample: Sample, row: int, out: Batch) -> None:
         where = (self.seed, sample.epoch, sample.index)
         if self.noise_length:
-            out["noise"][row] = mask_noise(*where, self.noise_length)
+            out["noise"][row] = mask_noise(*where, self.noise_length, sample.copy)
         if self.drop_noise_length:
-            out["drop_noise"][row] = drop_noise(*where, self.drop_noise_length)
+            out["drop_noise"][row] = drop_noise(*where, self.drop_noise_length, sample.copy)
 
     def _labels(self, plan: BatchPlan, labels: NDArray[np.int32], out: Batch) -> None:
         """`label`, `target`, and mixup, which changes the images too."""
@@ -151,12 +152,12 @@ class Recipe:
             mix = self.mixup.draw(self.seed, plan.epoch, plan.step, *self.image_shape[1:])
             mix_images(out["image"], mix)
             lam, smoothing = mix.lam, self.mixup.label_smoothing
-        if self.num_classes is not None:
+        if self.num_classes is not None and self.label_maps is None:
             out["target"][:] = soft_targets(labels, self.num_classes, smoothing, lam)
 
 
 def _repeat_row(out: Batch, labels: NDArray[np.int32], row: int) -> None:
     labels[row] = labels[row - 1]
-    for key in ("image", "noise", "drop_noise", "index"):
+    for key in ("image", "target", "noise", "drop_noise", "index"):
         if key in out:
             out[key][row] = out[key][row - 1]

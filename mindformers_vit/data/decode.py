@@ -7,6 +7,7 @@ instead of being clipped to white.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from PIL import Image
 
 from mindformers_vit.errors import DataError
 
+# between Pillow's limit of 89 million pixels and twice that it only warns
+warnings.simplefilter("error", Image.DecompressionBombWarning)
 _SIXTEEN_BIT = {"I;16", "I;16B", "I;16L", "I;16N", "I"}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from PIL.Image import Resampling
@@ -32,7 +32,15 @@ with antialiasing on down-scaling, and 'cubic' and 'bicubic' are one thing."""
 
 
 class Transform(StrictModel):
-    """One step of a pipeline: `step(image, rng) -> image`, random draws from `rng` only."""
+    """One step of a pipeline: `step(image, rng) -> image`, random draws from `rng` only.
+
+    Attributes:
+        moves_pixels: the step takes a third argument, a `LabelView` or None, and tells it what
+            becomes of the places in the image. A plug-in that moves pixels sets it, too, or its
+            images and their label maps part ways.
+    """
+
+    moves_pixels: ClassVar[bool] = False
 
     def __call__(self, image: Any, rng: np.random.Generator) -> Any:
         raise NotImplementedError

@@ -6,6 +6,7 @@ Sizes and offsets are torchvision's to the pixel (`torchvision/transforms/functi
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import numpy as np
 from PIL.Image import Image, Transpose
@@ -21,6 +22,7 @@ from mindformers_vit.data.fields import (
     height_width,
     resampling,
 )
+from mindformers_vit.data.label_view import LabelView
 from mindformers_vit.registry import transforms
 
 Box = tuple[int, int, int, int]
@@ -66,12 +68,18 @@ class CenterCrop(Transform):
     """Offsets round half to even; where the image is smaller, the border is black."""
 
     size: Size
+    moves_pixels: ClassVar[bool] = True
 
-    def __call__(self, image: Image, rng: np.random.Generator) -> Image:
+    def __call__(
+        self, image: Image, rng: np.random.Generator, view: LabelView | None = None
+    ) -> Image:
         height, width = height_width(self.size)
         left = _centre(image.width, width)
         top = _centre(image.height, height)
-        return image.crop((left, top, left + width, top + height))
+        box = (left, top, left + width, top + height)
+        if view is not None:
+            view.cut(box, image.size)
+        return image.crop(box)
 
 
 def _centre(have: int, want: int) -> int:
@@ -92,9 +100,14 @@ class RandomResizedCrop(Transform):
     ratio: Range = (3.0 / 4.0, 4.0 / 3.0)
     interpolation: RandomInterpolation = "bicubic"
     max_attempts: int = Field(10, ge=1)
+    moves_pixels: ClassVar[bool] = True
 
-    def __call__(self, image: Image, rng: np.random.Generator) -> Image:
+    def __call__(
+        self, image: Image, rng: np.random.Generator, view: LabelView | None = None
+    ) -> Image:
         box = self.draw_box(image.height, image.width, rng)
+        if view is not None:
+            view.cut(box, image.size)
         height, width = height_width(self.size)
         return image.crop(box).resize((width, height), resampling(self.interpolation, rng))
 
@@ -126,6 +139,13 @@ class RandomHorizontalFlip(Transform):
     """Mirror left and right with probability `prob`."""
 
     prob: float = Field(0.5, ge=0, le=1)
+    moves_pixels: ClassVar[bool] = True
 
-    def __call__(self, image: Image, rng: np.random.Generator) -> Image:
-        return image.transpose(Transpose.FLIP_LEFT_RIGHT) if rng.random() < self.prob else image
+    def __call__(
+        self, image: Image, rng: np.random.Generator, view: LabelView | None = None
+    ) -> Image:
+        if rng.random() >= self.prob:
+            return image
+        if view is not None:
+            view.flip()
+        return image.transpose(Transpose.FLIP_LEFT_RIGHT)

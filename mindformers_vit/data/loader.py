@@ -7,22 +7,19 @@ child processes (`pool.py`) straight into shared memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 
-from mindformers_vit.data.batches import (
-    BadSamplePolicy,
-    Batch,
-    BatchPlan,
-    Recipe,
-    Sample,
-    refuse,
-)
+import numpy as np
+
+from mindformers_vit.data.bad_samples import BadSamples
+from mindformers_vit.data.batches import BadSample, Batch, BatchPlan, Recipe, Sample
+from mindformers_vit.data.label_maps import LabelMaps
 from mindformers_vit.data.mixup import Mixup
 from mindformers_vit.data.pool import WorkerPool
 from mindformers_vit.data.ring import Ring
 from mindformers_vit.data.rng import epoch_order
-from mindformers_vit.data.sampling import batch_positions, num_batches
+from mindformers_vit.data.sampling import batch_positions, num_batches, repeated
 from mindformers_vit.data.sources import ImageSource
 from mindformers_vit.data.transforms import Compose
 from mindformers_vit.errors import ConfigError, DataError
@@ -44,8 +41,11 @@ class Loader:
         noise_length: patches of an image, for MAE; 0 is none.
         drop_noise_length: residual branches of the network; 0 is none.
         token_grid: rows and columns of patches, for MixToken's box; None is none.
+        label_maps: targets of every token instead of the image's; not with mixup.
         with_labels: None takes the labels if the source has any.
-        bad_sample: what to do with a sample that cannot be made; the default raises.
+        repeated_augmentation: copies of a sample in a row, each augmented on its own.
+        bad_samples: lists samples that cannot be made: in training the next good one of the source
+            stands in, in evaluation the row is not `valid`. None raises DataError.
 
     Raises:
         ConfigError: with every setting that does not fit the others.
@@ -70,8 +70,10 @@ class Loader:
         noise_length: int = 0,
         drop_noise_length: int = 0,
         token_grid: tuple[int, int] | None = None,
+        label_maps: LabelMaps | None = None,
         with_labels: bool | None = None,
-        bad_sample: BadSamplePolicy = refuse,
+        repeated_augmentation: int = 1,
+        bad_samples: BadSamples | None = None,
     ) -> None:
         labelled = source.labels is not None if with_labels is None else with_labels
         if mixup is not None and mixup.num_classes is not None:
@@ -80,11 +82,14 @@ class Loader:
         problems += _label_problems(
             source, labelled, batch_size, mixup, num_classes, label_smoothing
         )
+        if label_maps is not None and (not labelled or num_classes is None or mixup is not None):
+            problems.append("label_maps need labels and num_classes, and go without mixup_op")
         if problems:
             raise ConfigError(problems)
         self._source = source
         self._seed, self._shuffle, self._drop_last = seed, shuffle, drop_last
         self._rank, self._world_size, self._num_workers = rank, world_size, num_workers
+        self._copies = repeated_augmentation
         self._recipe = Recipe(
             transforms=transforms,
             image_shape=transforms.output_shape(),
@@ -98,8 +103,10 @@ class Loader:
             noise_length=noise_length,
             drop_noise_length=drop_noise_length,
             token_grid=token_grid,
-            bad_sample=bad_sample,
+            label_maps=label_maps,
         )
+        self._bad_samples = bad_samples
+        self._bad: set[int] = set()  # positions
         self._length = num_batches(len(source), batch_size * world_size, drop_last=drop_last)
         self._check_data()
         self._pool: WorkerPool | None = None
@@ -120,7 +127,11 @@ class Loader:
             return self._run_here(plans)
         if self._pool is None:
             self._pool = WorkerPool(self._recipe, self._num_workers)
-        return self._pool.run(plans)
+        return self._pool.run(plans, self._without)
+
+    def path_of(self, index: int) -> str:
+        """The file of a sample, by the `index` in its batch."""
+        return self._source.paths[index]
 
     @property
     def worker_pids(self) -> list[int]:
@@ -146,15 +157,47 @@ class Loader:
 
     def _plans(self, epoch: int, start_batch: int) -> Iterator[BatchPlan]:
         order = epoch_order(self._seed, epoch, len(self._source), shuffle=self._shuffle)
+        order, copies = repeated(order, self._copies)
+        places = np.arange(len(order))
         size, rank, world_size = self._recipe.batch_size, self._rank, self._world_size
-        paths, labels = self._source.paths, self._source.labels
         for step in range(start_batch, self._length):
-            positions, valid = batch_positions(order, step, size, rank, world_size)
-            samples = tuple(
-                Sample(paths[i], i, -1 if labels is None else int(labels[i]), epoch)
-                for i in positions.tolist()
-            )
-            yield BatchPlan(epoch, step, samples, tuple(valid.tolist()))
+            taken, valid = batch_positions(places, step, size, rank, world_size)
+            positions, numbers = order[taken].tolist(), copies[taken].tolist()
+            yield self._plan(epoch, step, positions, numbers, valid.tolist())
+
+    def _plan(
+        self,
+        epoch: int,
+        step: int,
+        positions: list[int],
+        copies: list[int],
+        valid: Sequence[bool],
+    ) -> BatchPlan:
+        """The batch of these positions; where one is known to be bad, the next good one."""
+        paths, labels = self._source.paths, self._source.labels
+        good = [self._stand_in(position) for position in positions]
+        samples = tuple(
+            Sample(paths[i], i, -1 if labels is None else int(labels[i]), epoch, copy)
+            for i, copy in zip(good, copies, strict=True)
+        )
+        counts = zip(valid, positions, good, strict=True)
+        return BatchPlan(epoch, step, samples, tuple(v and i == j for v, i, j in counts))
+
+    def _stand_in(self, position: int) -> int:
+        while position in self._bad:
+            position = (position + 1) % len(self._source)
+        return position
+
+    def _without(self, plan: BatchPlan, error: BadSample) -> BatchPlan:
+        """The same batch, once its bad sample is listed."""
+        if self._bad_samples is None:
+            raise error
+        sample = plan.samples[error.row]
+        self._bad_samples.add(sample.path, str(error))
+        self._bad.add(sample.index)
+        positions = [sample.index for sample in plan.samples]
+        copies = [sample.copy for sample in plan.samples]
+        return self._plan(plan.epoch, plan.step, positions, copies, plan.valid)
 
     def _run_here(self, plans: Iterable[BatchPlan]) -> Iterator[Batch]:
         ring, self._ring = self._ring or Ring(self._recipe.fields(), 3, spare=2, shared=False), None
@@ -162,13 +205,20 @@ class Loader:
             for plan in plans:
                 slot = ring.take()
                 try:
-                    self._recipe.fill(plan, ring.arrays(slot))
+                    self._fill(plan, ring.arrays(slot))
                 except BaseException:
                     ring.put_back(slot)
                     raise
                 yield ring.give(slot)
         finally:
             self._ring = ring  # its memory is mapped already: the next epoch starts faster
+
+    def _fill(self, plan: BatchPlan, out: Batch) -> None:
+        while True:
+            try:
+                return self._recipe.fill(plan, out)
+            except BadSample as error:
+                plan = self._without(plan, error)
 
     def _check_data(self) -> None:
         size, labels = len(self._source), self._source.labels

@@ -16,17 +16,17 @@ import socket
 import subprocess
 import sys
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import NoReturn
 
-from mindformers_vit.data.batches import Batch, BatchPlan, Recipe
+from mindformers_vit.data.batches import BadSample, Batch, BatchPlan, Recipe
 from mindformers_vit.data.ring import Ring
 from mindformers_vit.data.worker import Answer, Task
-from mindformers_vit.errors import ConfigError, DataError, MindFormersViTError
+from mindformers_vit.errors import ConfigError, MindFormersViTError
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,9 @@ START = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
     "from mindformers_vit.data.worker import main; main(*map(int, sys.argv[2:]))"
 )
+
+
+Replan = Callable[[BatchPlan, BadSample], BatchPlan]
 
 
 class WorkerError(MindFormersViTError):
@@ -64,6 +67,7 @@ class WorkerPool:
         self._workers: list[_Worker] = []
         self._finalizer = weakref.finalize(self, _stop, self._workers, self._ring, os.getpid())
         self._done: dict[int, tuple[int, Answer]] = {}  # ticket -> slot, answer
+        self._plans: dict[int, BatchPlan] = {}  # by ticket, not handed out yet
         self._next_ticket = 0
         self._first = 0  # tickets below belong to an earlier run
         for _ in range(num_workers):
@@ -76,8 +80,12 @@ class WorkerPool:
         """Process ids of the workers."""
         return [worker.process.pid for worker in self._workers]
 
-    def run(self, plans: Iterable[BatchPlan]) -> Iterator[Batch]:
-        """The batches of the plans, in order. One run at a time: a newer one ends this one."""
+    def run(self, plans: Iterable[BatchPlan], replan: Replan) -> Iterator[Batch]:
+        """The batches of the plans, in order. One run at a time: a newer one ends this one.
+
+        Args:
+            replan: called with a plan and its bad sample, gives the plan to carry out instead.
+        """
         first = ticket = self._begin()
         todo = iter(plans)
         plan = next(todo, None)
@@ -85,7 +93,9 @@ class WorkerPool:
             self._check(first)
             while plan is not None and self._submit(plan):
                 plan = next(todo, None)
-            if ticket in self._done:
+            if ticket in self._done and self._done[ticket][1].bad_sample:
+                self._again(ticket, replan)
+            elif ticket in self._done:
                 yield self._deliver(ticket)
                 ticket += 1
             elif plan is None and ticket == self._next_ticket:
@@ -101,6 +111,7 @@ class WorkerPool:
         for slot, _ in self._done.values():
             self._ring.put_back(slot)
         self._done.clear()
+        self._plans.clear()
         self._first = self._next_ticket
         return self._first
 
@@ -115,11 +126,24 @@ class WorkerPool:
         worker = min(self._workers, key=lambda w: len(w.tickets))
         if len(worker.tickets) >= AHEAD or self._ring.available < 1:
             return False
-        task = Task(self._next_ticket, self._ring.take(), plan)
-        worker.tickets[task.ticket] = task.slot
+        self._give(worker, Task(self._next_ticket, self._ring.take(), plan))
         self._next_ticket += 1
-        self._send(worker, pickle.dumps(task))
         return True
+
+    def _give(self, worker: _Worker, task: Task) -> None:
+        worker.tickets[task.ticket] = task.slot
+        self._plans[task.ticket] = task.plan
+        self._send(worker, pickle.dumps(task))
+
+    def _again(self, ticket: int, replan: Replan) -> None:
+        """Have a batch made without its bad sample, in the slot that it has."""
+        slot, answer = self._done.pop(ticket)
+        try:
+            plan = replan(self._plans.pop(ticket), BadSample(answer.bad_sample, answer.row))
+        except BaseException:
+            self._ring.put_back(slot)
+            raise
+        self._give(min(self._workers, key=lambda w: len(w.tickets)), Task(ticket, slot, plan))
 
     def _send(self, worker: _Worker, payload: bytes) -> None:
         try:
@@ -156,10 +180,9 @@ class WorkerPool:
 
     def _deliver(self, ticket: int) -> Batch:
         slot, answer = self._done.pop(ticket)
-        if answer.data_error or answer.traceback:
+        del self._plans[ticket]
+        if answer.traceback:
             self._ring.put_back(slot)
-            if answer.data_error:
-                raise DataError(answer.data_error)
             raise WorkerError(f"an input worker failed:\n{answer.traceback}")
         return self._ring.give(slot)
 
@@ -179,9 +202,7 @@ def _pickled(recipe: Recipe) -> bytes:
     try:
         return pickle.dumps(recipe)
     except Exception as error:
-        raise ConfigError(
-            f"transforms or the bad-sample policy cannot be sent to a worker process: {error}"
-        ) from error
+        raise ConfigError(f"transforms cannot be sent to a worker process: {error}") from error
 
 
 def _start(ring: Ring) -> _Worker:
@@ -201,8 +222,8 @@ def _start(ring: Ring) -> _Worker:
 
 @contextmanager
 def _interrupts_held_back() -> Iterator[None]:
-    """Children inherit the mask, so Ctrl-C cannot hit one before it ignores the signal."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """Children inherit the mask, so no signal can hit one before it ignores it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:
@@ -214,11 +235,7 @@ def _stop(workers: list[_Worker], ring: Ring, owner: int) -> None:
         return
     for worker in workers:
         worker.connection.close()
-        worker.process.terminate()  # they hold nothing that could be lost
+        worker.process.kill()  # they hold nothing that could be lost
     for worker in workers:
-        try:
-            worker.process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            worker.process.kill()
-            worker.process.wait()
+        worker.process.wait()
     ring.close()

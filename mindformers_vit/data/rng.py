@@ -12,13 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def sample_rng(seed: int, epoch: int, index: int, purpose: str) -> np.random.Generator:
+def sample_rng(
+    seed: int, epoch: int, index: int, purpose: str, copy: int = 0
+) -> np.random.Generator:
     """A fresh generator for one draw of one kind: `purpose` is "augment", "mask", "mixup", ...
 
     `index` is the position in the source for per-sample draws, the step in the epoch for
-    per-batch draws. Costs 7 microseconds.
+    per-batch draws; `copy` counts a sample's copies within an epoch (repeated augmentation).
+    Costs 7 microseconds.
     """
-    text = f"{seed:d}/{epoch:d}/{index:d}/{purpose}".encode()
+    copied = f"/{copy:d}" if copy else ""
+    text = f"{seed:d}/{epoch:d}/{index:d}/{purpose}{copied}".encode()
     key = np.frombuffer(hashlib.blake2b(text, digest_size=16).digest(), dtype="<u8")
     return np.random.Generator(np.random.Philox(key=key.astype(np.uint64)))
 

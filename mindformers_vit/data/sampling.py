@@ -31,6 +31,18 @@ def rank_slots(batch_size: int, rank: int, world_size: int) -> Int:
     return np.concatenate([first, global_batch - 1 - first[::-1]])
 
 
+def repeated(order: Int, copies: int) -> tuple[Int, Int]:
+    """Repeated augmentation (arXiv 1902.05509) as DeiT samples it: position and copy number of
+    each sample of an epoch. Both (len(order),).
+
+    Every position comes `copies` times in a row, and the epoch is as long as ever, so it visits
+    one in `copies` of the source. (DeiT's `RASampler` rounds the length down to a multiple of
+    256, which incomplete steps being dropped does here.)
+    """
+    length = len(order)
+    return np.repeat(order, copies)[:length], np.arange(length) % copies
+
+
 def batch_positions(
     order: Int, step: int, batch_size: int, rank: int, world_size: int
 ) -> tuple[Int, NDArray[np.bool_]]:

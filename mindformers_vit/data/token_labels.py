@@ -32,12 +32,15 @@ def load_label_map(path: str | Path, num_classes: int) -> Float:
         DataError: the file cannot be read, or holds something else.
     """
     try:
-        found = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+        found = np.load(path, mmap_mode="r", allow_pickle=False)  # read once its shape is known
+    except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path}: cannot be read as a label map: {error}") from error
-    if not isinstance(found, np.ndarray) or found.ndim != 4 or found.shape[0] != 2:
-        shape = getattr(found, "shape", None)
-        raise DataError(f"{path}: a label map is an array (2, M, h, w), found {shape}")
+    shape = found.shape if isinstance(found, np.ndarray) and found.dtype.kind in "fiu" else None
+    if shape is None or len(shape) != 4 or shape[0] != 2 or 0 in shape or shape[1] > num_classes:
+        raise DataError(
+            f"{path}: a label map is an array (2, M, h, w) of numbers, M at most the "
+            f"{num_classes} classes; found {shape or 'something else'}"
+        )
     label_map: Float = found.astype(np.float32)
     ids = label_map[1]
     if not np.isfinite(label_map).all() or ids.min() < 0 or ids.max() >= num_classes:
@@ -114,7 +117,7 @@ def roi_align(features: Float, box: Box, grid: tuple[int, int]) -> Float:
 def _samples(start: float, end: float, cells: int, length: int) -> Array:
     """(cells, length) weights of the places along one axis."""
     extent = max(end - start, 1.0)
-    count = int(np.ceil(extent / cells))
+    count = int(np.ceil(round(extent / cells, 6)))  # a box of 3.0000000000000004 places has 3
     at = start + (np.arange(cells * count) + 0.5) * extent / (cells * count)  # (cells·count,)
     counts = (at >= -1.0) & (at <= length)  # samples further out are 0
     at = at.clip(0, length - 1)

@@ -23,6 +23,7 @@ from mindformers_vit.data.geometry import (
     RandomResizedCrop,
     Resize,
 )
+from mindformers_vit.data.label_view import LabelView
 from mindformers_vit.data.rng import sample_rng
 from mindformers_vit.errors import ConfigError
 from mindformers_vit.registry import transforms as registry
@@ -88,11 +89,17 @@ class Compose:
             result = step(result, rng)
         return np.asarray(result)
 
-    def into(self, image: Image, rng: np.random.Generator, out: Float) -> None:
-        """Write `self(image, rng)` to `out` (3, H, W); ValueError if the shape differs."""
+    def into(
+        self, image: Image, rng: np.random.Generator, out: Float, view: LabelView | None = None
+    ) -> None:
+        """Write `self(image, rng)` to `out` (3, H, W); ValueError if the shape differs.
+
+        A view of the image's label map is told of every step that moves pixels.
+        """
         result: Any = image
         for step in self._before:
-            result = step(result, rng)
+            follows = (view,) if step.moves_pixels else ()
+            result = step(result, rng, *follows)
         shape = result.shape if self._fused is None else (3, result.height, result.width)
         if shape != out.shape:
             raise ValueError(f"transforms gave shape {shape}, the batch has {out.shape}")

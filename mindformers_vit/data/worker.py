@@ -15,9 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
-from mindformers_vit.data.batches import BatchPlan, Field, Recipe
+from mindformers_vit.data.batches import BadSample, BatchPlan, Field, Recipe
 from mindformers_vit.data.ring import slot_arrays
-from mindformers_vit.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -31,16 +30,18 @@ class Task:
 
 @dataclass(frozen=True)
 class Answer:
-    """The batch of `ticket` is made, or why not: `data_error` is for the user as it is."""
+    """The batch of `ticket` is made, or why not: `bad_sample` is for the user as it is."""
 
     ticket: int
-    data_error: str = ""
+    bad_sample: str = ""
+    row: int = -1  # of the bad sample
     traceback: str = ""
 
 
 def main(connection_fd: int, memory_fd: int, memory_size: int) -> None:
     """Serve until the connection closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    for number in (signal.SIGINT, signal.SIGTERM):  # to the whole group: the parent's business
+        signal.signal(number, signal.SIG_IGN)
     memory = mmap.mmap(memory_fd, memory_size)
     with Connection(connection_fd) as connection:
         try:
@@ -62,8 +63,8 @@ def main(connection_fd: int, memory_fd: int, memory_size: int) -> None:
 def _make(recipe: Recipe, fields: Sequence[Field], memory: mmap.mmap, task: Task) -> Answer:
     try:
         recipe.fill(task.plan, slot_arrays(memory, task.slot, fields))
-    except DataError as error:
-        return Answer(task.ticket, data_error=str(error))
+    except BadSample as error:
+        return Answer(task.ticket, bad_sample=str(error), row=error.row)
     except Exception:
         return Answer(task.ticket, traceback=traceback.format_exc())
     return Answer(task.ticket)

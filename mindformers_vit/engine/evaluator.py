@@ -1,19 +1,60 @@
-"""Evaluation: every image exactly once, whatever the batch size."""
+"""Evaluation: every image exactly once, whatever the batch size and the number of ranks."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import mindspore as ms
 import numpy as np
 
+from mindformers_vit.data.bad_samples import BadSamples
 from mindformers_vit.data.loader import Loader
+from mindformers_vit.engine import build
+from mindformers_vit.engine.knn_evaluation import KnnEvaluation
+from mindformers_vit.engine.parallel import ONE, World, gather
+from mindformers_vit.engine.plan import Plan
 from mindformers_vit.metrics import Accuracy
 from mindformers_vit.models.layers.patch_embed import patchify_numpy
 
+Observer = Callable[[dict[str, Any], Any], None]  # batch, logits (B, K)
 
-def evaluate(network: Any, loader: Loader, task: str) -> dict[str, float]:
-    """Metrics of `network` over all images of `loader`.
+
+def measurement(
+    network: Any,
+    plan: Plan,
+    data: build.Data,
+    bad: BadSamples | None = None,
+    observe: Observer | None = None,
+) -> Callable[[], dict[str, float]]:
+    """What an evaluation by this plan does; to be called as often as it is due.
+
+    `bad` is told of images that cannot be read, which do not count; `observe` sees the batches of
+    a classifier of one process (not of kNN, which has no logits).
+    """
+    if plan.run.metric.type == "KNN":
+        return KnnEvaluation(network, plan, data, bad)
+    assert data.evaluation is not None
+    loader = build.eval_loader(plan, data.evaluation, bad)
+
+    def measure() -> dict[str, float]:
+        with loader:
+            return evaluate(network, loader, plan.family.task, observe, plan.world)
+
+    return measure
+
+
+def evaluate(
+    network: Any,
+    loader: Loader,
+    task: str,
+    observe: Observer | None = None,
+    world: World = ONE,
+) -> dict[str, float]:
+    """Metrics of `network` over all images, of which `loader` has this rank's.
+
+    `observe` sees a classifier's batches in a run of one process: a rank's would be a part only.
 
     Returns:
         `{"Top1 Accuracy": fraction, "Top5 Accuracy": fraction}` for a classifier,
@@ -21,17 +62,21 @@ def evaluate(network: Any, loader: Loader, task: str) -> dict[str, float]:
     """
     network.set_train(False)
     if task == "masked_image_modeling":
-        return _reconstruction(network, loader)
+        return _reconstruction(network, loader, world)
     counts = Accuracy()
     for batch in loader.epoch(0):
         logits = network(ms.Tensor(batch["image"])).asnumpy()
         counts.add(logits, batch["label"], batch["valid"])
-    return counts.result()
+        if observe is not None and world.size == 1:
+            observe(batch, logits)
+    whole = Accuracy()
+    whole.merge(gather(world, counts.counts))
+    return whole.result()
 
 
-def _reconstruction(network: Any, loader: Loader) -> dict[str, float]:
-    """Each image's masked loss, so that the padding of the last batch does not count."""
-    total, images = 0.0, 0
+def _reconstruction(network: Any, loader: Loader, world: World) -> dict[str, float]:
+    """Mean of each image's masked loss; the sum does not depend on the order of the images."""
+    losses, valid = [], []
     for batch in loader.epoch(0):
         _, pred, mask = network(ms.Tensor(batch["image"]), ms.Tensor(batch["noise"]))
         target = patchify_numpy(batch["image"], network.config.patch_size)
@@ -40,7 +85,8 @@ def _reconstruction(network: Any, loader: Loader) -> dict[str, float]:
             target = (target - target.mean(-1, keepdims=True)) / np.sqrt(var + 1e-6)
         masked = mask.asnumpy()
         error = ((pred.asnumpy() - target) ** 2).mean(-1)
-        losses = (error * masked).sum(-1) / masked.sum(-1)
-        total += float(losses[batch["valid"]].sum())
-        images += int(batch["valid"].sum())
-    return {"Loss": total / max(images, 1)}
+        losses.append((error * masked).sum(-1) / masked.sum(-1))
+        valid.append(batch["valid"])
+    everywhere = np.concatenate(gather(world, np.concatenate(losses)))
+    counted = everywhere[np.concatenate(gather(world, np.concatenate(valid)))]
+    return {"Loss": math.fsum(counted) / max(len(counted), 1)}

@@ -4,7 +4,10 @@
 output_dir/
   config_<run_mode>.yaml                          the resolved configuration
   metrics.jsonl, summary/rank_0/                  MetricsWriter
-  log/rank_0/info.log, error.log
+  report.html, report/                            the run on one page, and what it is made from
+  finished.json                                   the run came to its end
+  previous_<n>/                                   what earlier runs left
+  log/rank_<n>/info.log, error.log                one of each rank
   checkpoint/rank_0/<prefix>_rank_0-<epoch>_<step>/   training checkpoints
   checkpoint_network/rank_0/                      the network alone: final, and best when evaluated
 ```
@@ -18,6 +21,7 @@ from typing import Any
 
 import yaml
 
+from mindformers_vit.checkpoint import files
 from mindformers_vit.config.schema import RunConfig, dead_keys
 from mindformers_vit.engine.plan import Plan
 from mindformers_vit.errors import ConfigError
@@ -25,17 +29,30 @@ from mindformers_vit.errors import ConfigError
 _FORMAT = "%(asctime)s - mindformers_vit[%(module)s.py:%(lineno)d] - %(levelname)s - %(message)s"
 
 
-def prepare(plan: Plan) -> tuple[Path, str]:
-    """Make the directory, write the resolved configuration, open the logs; (directory, yaml)."""
-    directory = Path(plan.run.output_dir).expanduser()
-    text = config_text(plan)
+def prepare(plan: Plan) -> Path:
+    """Make the directory and open the logs."""
+    directory = directory_of(plan)
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / f"config_{plan.run.run_mode}.yaml").write_text(text, encoding="utf-8")
-        _log_to(directory / "log" / "rank_0")
+        _log_to(directory / "log" / f"rank_{plan.world.rank}")
     except OSError as error:
         raise ConfigError(f"output_dir: '{directory}': {error.strerror}") from None
-    return directory, text
+    return directory
+
+
+def directory_of(plan: Plan) -> Path:
+    """Where a run writes."""
+    return Path(plan.run.output_dir).expanduser()
+
+
+def write_config(plan: Plan, directory: Path, text: str) -> None:
+    """Leave the resolved configuration beside the results."""
+    path = directory / f"config_{plan.run.run_mode}.yaml"
+    try:
+        with files.replacing(path) as temporary:
+            files.write_file(temporary, text.encode())
+    except OSError as error:
+        raise ConfigError(f"output_dir: '{path}': {error.strerror}") from None
 
 
 def config_text(plan: Plan) -> str:
@@ -57,6 +74,13 @@ def _without_dead(run: RunConfig) -> dict[str, Any]:
     return values
 
 
+class _LogFile(logging.FileHandler):
+    """On a full disk it says nothing, rather than print a traceback for each message."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
+
+
 def _log_to(directory: Path) -> None:
     """Messages in files, with time and place; a second run in one process moves them."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -68,7 +92,7 @@ def _log_to(directory: Path) -> None:
     if not root.hasHandlers():  # a Python session that has set up no logging sees what a shell sees
         root.addHandler(logging.StreamHandler())
     for name, level in (("info.log", logging.INFO), ("error.log", logging.ERROR)):
-        handler = logging.FileHandler(directory / name, encoding="utf-8", delay=True)
+        handler = _LogFile(directory / name, encoding="utf-8", delay=True)
         handler.setLevel(level)
         handler.setFormatter(logging.Formatter(_FORMAT))
         root.addHandler(handler)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -15,7 +16,9 @@ from mindformers_vit.config.schema import RunConfig
 from mindformers_vit.config.strict import problems_of, validate
 from mindformers_vit.data.mixup import Mixup
 from mindformers_vit.data.transforms import Compose, build_transforms
+from mindformers_vit.engine import parallel
 from mindformers_vit.engine.mindformers_yaml import RENAMED_TYPES, is_mindformers, warnings_of
+from mindformers_vit.engine.recipe_checks import recipe_problems
 from mindformers_vit.errors import ConfigError
 from mindformers_vit.models.sources import make_config, make_processor
 from mindformers_vit.registry import ModelFamily, callbacks, find_arch
@@ -34,6 +37,8 @@ class Plan:
     mixup: Mixup | None
     callbacks: tuple[Any, ...]  # settings objects, one a callback
     warnings: tuple[str, ...]
+    recipe: Path | None = None  # the yaml it was made from, before any flag
+    world: parallel.World = parallel.ONE
 
     @property
     def labelled(self) -> bool:
@@ -57,14 +62,17 @@ class _Problems(list[str]):
         return False
 
 
-def make_plan(values: Mapping[str, Any]) -> Plan:
-    """The plan of a run; ConfigError carries every problem, each with its dotted path."""
+def make_plan(values: Mapping[str, Any], recipe: Path | None = None) -> Plan:
+    """The plan of a run; ConfigError carries every problem, each with its dotted path.
+
+    `recipe` is the yaml that the values were read from, for the report to compare with.
+    """
     problems = _Problems()
     run = _schema(values, problems)
     parts: dict[str, Any] = {}
     for name in ("family", "network", "processor", "train_transforms", "eval_transforms"):
         parts[name] = None
-    parts |= {"mixup": None, "callbacks": ()}
+    parts |= {"mixup": None, "callbacks": (), "world": parallel.ONE}
     section = values.get("model")
     with problems:
         parts["family"] = _family(section)
@@ -79,12 +87,15 @@ def make_plan(values: Mapping[str, Any]) -> Plan:
         parts["mixup"] = _mixup(values, parts["network"])
     with problems:
         parts["callbacks"] = _callbacks(values)
+    if run is not None:
+        with problems:
+            parts["world"] = parallel.world_of(run)
     if run is not None and parts["network"] is not None:
         problems += _contradictions(run, parts)
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     assert run is not None
-    return Plan(run=run, warnings=tuple(warnings_of(run)), **parts)
+    return Plan(run=run, warnings=tuple(warnings_of(run)), recipe=recipe, **parts)
 
 
 def _schema(values: Mapping[str, Any], problems: _Problems) -> RunConfig | None:
@@ -115,6 +126,8 @@ def _network(section: Any, family: ModelFamily | None, values: Mapping[str, Any]
     if values.get("run_mode") == "predict" and ratio is not None:
         settings = {**settings, "mask_ratio": ratio}
     asked = _inside(values, "context", "compute_dtype")
+    if asked in (None, "auto") and values.get("run_mode") == "export":
+        asked = "float32"  # what the file is compared with, on an Ascend, too
     if asked not in (None, "auto"):
         settings = {**settings, "compute_dtype": asked}
     return make_config(family, settings)
@@ -183,9 +196,23 @@ def _contradictions(run: RunConfig, parts: Mapping[str, Any]) -> list[str]:
             "train_dataset.label_smoothing: mixup_op has a label_smoothing of its own; give one"
         )
     found += _warmup(run)
-    if run.use_parallel:
-        found.append("use_parallel: several processes are not offered yet; allowed: False")
+    found += recipe_problems(run, network)
+    if run.run_mode == "export":
+        found += _export(run, family, network)
     return found
+
+
+def _export(run: RunConfig, family: ModelFamily, network: Any) -> list[str]:
+    if family.task != "image_classification":
+        return [f"run_mode: export is for classifiers, {family.arch} is for '{family.task}'"]
+    wanted, patches = run.export.pad_tokens_to, getattr(network, "num_patches", None)
+    if wanted is None:
+        return []
+    if patches is None:
+        return [f"export.pad_tokens_to: {wanted} given, but {family.arch} has no tokens"]
+    if wanted < patches + 1:
+        return [f"export.pad_tokens_to: {wanted} given, but the network has {patches + 1} tokens"]
+    return []
 
 
 def _class_counts(run: RunConfig, network: Any) -> list[str]:

@@ -1,25 +1,36 @@
-"""A plan carried out: train, fine-tune, evaluate or predict."""
+"""A plan carried out: train, fine-tune, evaluate, predict or export."""
 
 from __future__ import annotations
 
 import json
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mindformers_vit import compat
-from mindformers_vit.engine import build, output
+from mindformers_vit.data.bad_samples import FILE_NAME, BadSamples
+from mindformers_vit.data.imagenet import are_imagenet_folders
+from mindformers_vit.engine import build, output, parallel, reporting
 from mindformers_vit.engine.plan import Plan
+from mindformers_vit.engine.resume import ResumePoint, find_resume_point
+from mindformers_vit.engine.run_lock import only_run_in
+from mindformers_vit.engine.signals import held_back
 from mindformers_vit.engine.weights import (
     check_settings,
     check_weights,
     find_weights,
     load_network,
+    warn_of_preprocessing,
     with_labels,
 )
 from mindformers_vit.errors import DataError
 from mindformers_vit.kernels import library
+from mindformers_vit.report.confusion import Confusion
+from mindformers_vit.tools.image_tools import list_images
 
 logger = logging.getLogger(__name__)
 
@@ -27,19 +38,23 @@ logger = logging.getLogger(__name__)
 def describe(plan: Plan) -> str:
     """What a run would do, after checking everything but the compilation (the dry run)."""
     data = build.open_data(plan)
-    weights = check_weights(plan)
+    start = _resume_point(plan, data, output.directory_of(plan))
+    weights = None if start else check_weights(plan)
     lines = [*plan.warnings, f"run_mode {plan.run.run_mode}: {plan.family.arch}"]
     if data.train is not None and data.length is not None:
-        runner, length = plan.run.runner_config, data.length
+        length = data.length
         lines.append(
             f"{len(data.train)} training images; {length.epochs} epochs x {length.steps_per_epoch} "
-            f"steps of {runner.batch_size} x {length.accumulation} images = {length.total_steps} "
+            f"steps of {length.batch_size} x {length.accumulation} images = {length.total_steps} "
             f"steps; peak learning rate {build.peak_lr(plan):.4g}"
         )
     if data.evaluation is not None:
         lines.append(f"{len(data.evaluation)} evaluation images")
     lines.append(f"device {compat.resolve_device(plan.run.context.device_target)}")
-    lines.append(f"weights: {weights or 'new, from the seed'}")
+    if start is None:
+        lines.append(f"weights: {weights or 'new, from the seed'}")
+    else:
+        lines.append(f"{'finished' if start.finished else 'goes on from'}: {start}")
     return "\n".join([*lines, "nothing wrong found"])
 
 
@@ -60,61 +75,125 @@ def run(
         callbacks: more callbacks for training.
 
     Returns:
-        None after training, a dict of metrics after evaluation, a list after prediction.
+        None after training, a dict of metrics after evaluation, a list after prediction, the
+        file's path after export.
     """
-    mode = plan.run.run_mode
-    if mode == "predict" and inputs is None:
-        inputs = list(plan.run.predict.data) or None
+    if plan.world.is_scheduler:
+        _start_device(plan)
+        return None
     data = build.open_data(plan, has_inputs=inputs is not None)
     if data.train is not None:
         plan = with_labels(plan, data.train.classes)
-    directory, config_text = output.prepare(plan)
+    directory = output.prepare(plan)
     for warning in plan.warnings:
         logger.warning(warning)
-    context = plan.run.context
-    device = compat.set_device(
-        context.device_target,
-        device_id=context.device_id,
-        mode=context.mode,
-        memory=context.max_device_memory,
-    )
-    library.choose_matmul(context.cpu_matmul)
-    logger.info("%s on %s, output in %s", mode, device, directory)
+    writes = plan.run.is_training and plan.world.is_first  # for all ranks
+    with only_run_in(directory) if writes else nullcontext():
+        return _carry_out(plan, data, directory, inputs, network, processor, callbacks)
+
+
+def _carry_out(
+    plan: Plan,
+    data: build.Data,
+    directory: Path,
+    inputs: Any,
+    network: Any,
+    processor: Any,
+    callbacks: Sequence[Any],
+) -> Any:
+    mode = plan.run.run_mode
+    start = _resume_point(plan, data, directory)
+    if start is not None and start.finished and network is None:
+        logger.info(
+            "this run is finished: %s; nothing is done. --resume_training False or another "
+            "--output_dir makes a new run",
+            start,
+        )
+        return None
+    config_text = output.config_text(plan)
+    device = _start_device(plan)
+    if plan.world.is_first:
+        output.write_config(plan, directory, config_text)
+    where = f" (rank {plan.world.rank} of {plan.world.size})" if plan.world.size > 1 else ""
+    logger.info("%s on %s%s, output in %s", mode, device, where, directory)
     if plan.run.is_training:
         from mindformers_vit.engine.train import train
 
-        return train(plan, data, network, directory, config_text, callbacks)
+        return train(plan, data, network, directory, config_text, start, callbacks)
     if network is None or plan.run.load_checkpoint:
         weights = find_weights(plan)
         assert weights is not None
         check_settings(plan, weights)
+        if (plan.eval_transforms if mode == "eval" else processor) is None:
+            warn_of_preprocessing(plan, weights)
         plan = with_labels(plan, weights.id2label)
         network = load_network(plan, weights, network)
     if mode == "predict":
         return _predict(plan, inputs, network, processor, directory)
+    if mode == "export":
+        return _export(plan, network, processor, directory)
     return _evaluate(plan, data, network, directory)
 
 
+def _start_device(plan: Plan) -> str:
+    """Choose the device and meet the other ranks; the device's name."""
+    context = plan.run.context
+    with held_back():  # of a MindSpore that is half imported, Python's end would abort
+        name = compat.set_device(
+            "CPU" if plan.world.is_scheduler else context.device_target,
+            device_id=parallel.device_id(plan.world, context.device_id),
+            mode=context.mode,
+            memory=context.max_device_memory,
+        )
+    library.choose_matmul(context.cpu_matmul)
+    parallel.join(plan.world)
+    return name
+
+
+def _resume_point(plan: Plan, data: build.Data, directory: Path) -> ResumePoint | None:
+    """The checkpoint that a training run goes on from."""
+    if data.train is None or data.length is None:
+        return None
+    text = output.config_text(with_labels(plan, data.train.classes))
+    return find_resume_point(plan, data.length, directory, text)
+
+
 def _evaluate(plan: Plan, data: build.Data, network: Any, directory: Path) -> dict[str, float]:
-    from mindformers_vit.engine.evaluator import evaluate
+    from mindformers_vit.engine.evaluator import measurement
 
     assert data.evaluation is not None
     _check_labels(plan, data.evaluation.classes)
-    with build.eval_loader(plan, data.evaluation) as loader:
-        metrics = evaluate(network, loader, plan.family.task)
-    record = {"metrics": metrics, "images": len(data.evaluation)}
+    bad = build.bad_samples(plan, "eval", data.evaluation)
+    confusion = Confusion()
+    metrics = measurement(network, plan, data, bad, confusion.add)()
+    count = int(np.sum(parallel.gather(plan.world, np.array([len(bad.reasons)]))))
+    counted = len(data.evaluation) - count
+    record = {"metrics": metrics, "images": counted, "bad_samples": count}
     record |= {"load_checkpoint": plan.run.load_checkpoint}
-    (directory / "eval_result.json").write_text(json.dumps(record, indent=1) + "\n")
-    logger.info("%d images evaluated, each once", len(data.evaluation))
+    if plan.world.is_first:
+        (directory / "eval_result.json").write_text(json.dumps(record, indent=1) + "\n")
+    logger.info("%d images evaluated, each once", counted)
+    if count:
+        logger.warning(
+            "%d of %d images could not be read and do NOT count; they are listed in %s",
+            count, bad.total, directory / FILE_NAME,
+        )  # fmt: skip
     for name, value in metrics.items():
         logger.info("%s = {'%s': %s}", name, name, value)
+    if plan.world.is_first:
+        reporting.after_evaluation(plan, directory, confusion, data.evaluation, metrics)
     return metrics
 
 
 def _check_labels(plan: Plan, classes: tuple[str, ...] | None) -> None:
-    """The folders must be the classes that the weights were trained on, in the same order."""
+    """The folders must be the classes that the weights were trained on, in the same order.
+
+    ImageNet's folders are WordNet ids where the labels of published weights are words.
+    """
     labels = plan.network.id2label if plan.labelled else None
     if labels is None or classes is None or list(labels.values()) == list(classes):
+        return
+    if are_imagenet_folders(classes) and not set(labels.values()) & set(classes):
         return
     pairs = [(i, labels[i], name) for i, name in enumerate(classes) if labels.get(i) != name]
     index, known, given = pairs[0]
@@ -136,12 +215,31 @@ def _predict(plan: Plan, inputs: Any, network: Any, processor: Any, directory: P
         output_dir=directory,
         **_task_options(plan),
     )
-    results: list[Any] = task(inputs)
+    if inputs is not None:
+        return list(task(inputs))
+    pictures = list_images(list(settings.data))
+    bad = BadSamples("predict.data", len(pictures), len(pictures), directory)
+    task.on_bad_image = lambda name, error: bad.add(name, str(error))
+    results = list(task(pictures))
+    if bad.reasons:
+        logger.warning(
+            "%d of %d images could not be read and have NO result; they are listed in %s",
+            len(bad.reasons), bad.total, directory / FILE_NAME,
+        )  # fmt: skip
     return results
+
+
+def _export(plan: Plan, network: Any, processor: Any, directory: Path) -> Path:
+    from mindformers_vit.deploy.export import export_network
+
+    name = plan.run.trainer.model_name or plan.family.name
+    return export_network(
+        network, processor or plan.processor, directory / "export", name, plan.run.export
+    )
 
 
 def _task_options(plan: Plan) -> dict[str, Any]:
     settings = plan.run.predict
     if plan.labelled:
-        return {"top_k": settings.top_k}
+        return {"top_k": settings.top_k, "candidate_labels": settings.candidate_labels}
     return {"seed": plan.run.seed}

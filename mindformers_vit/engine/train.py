@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mindformers_vit import compat
-from mindformers_vit.checkpoint.store import CheckpointStore
+from mindformers_vit.checkpoint.store import load_checkpoint
 from mindformers_vit.engine import build
-from mindformers_vit.engine.callbacks.checkpoint_monitor import CheckpointMonitor
 from mindformers_vit.engine.callbacks.evaluate import EvaluateCallback
-from mindformers_vit.engine.evaluator import evaluate
+from mindformers_vit.engine.callbacks.report_writer import ReportWriter
+from mindformers_vit.engine.evaluator import measurement
+from mindformers_vit.engine.gradient_mean import GradientMean, StatisticsMean
 from mindformers_vit.engine.loop import Length, TrainLoop
 from mindformers_vit.engine.loss_scale import LossScale
+from mindformers_vit.engine.parallel import World, check_end, check_start
 from mindformers_vit.engine.plan import Plan
-from mindformers_vit.engine.resume import resume_point, set_aside
+from mindformers_vit.engine.resume import ResumePoint, mark_finished, saver_of, set_aside
+from mindformers_vit.engine.signals import Signals
 from mindformers_vit.engine.train_step import TrainStep, training_forward
 from mindformers_vit.engine.weights import find_weights, load_network
+from mindformers_vit.errors import CheckpointError, ConfigError, SaveError
 from mindformers_vit.optim import schedules
-from mindformers_vit.optim.adamw import AdamW
+from mindformers_vit.optim.choose import make_optimizer
 from mindformers_vit.optim.ema import Ema
 from mindformers_vit.optim.groups import parameter_rules
 
@@ -34,38 +39,50 @@ def train(
     network: Any,
     directory: Path,
     config_text: str,
+    start: ResumePoint | None = None,
     callbacks: Sequence[Any] = (),
 ) -> None:
     """Train `network` (default: the plan's, new or from its checkpoint) to the end of the run."""
     assert data.train is not None
     assert data.length is not None
-    store = _store(plan, directory)
-    resume = resume_point(plan, store, config_text) if plan.run.resume_training else None
-    network = load_network(plan, None if resume else find_weights(plan), network)
-    if resume is None:
+    network = load_network(plan, None if start else find_weights(plan), network)
+    if start is None and plan.world.is_first:
         set_aside(directory)
     step = _train_step(plan, network, data.length)
+    report = ReportWriter.of(plan, network, data.train, data.evaluation)
+    signals = Signals()
     evaluation = None
     if data.evaluation is not None:
-        loader = build.eval_loader(plan, data.evaluation)
-        evaluation = partial(_evaluate, network, step.ema, loader, plan.family.task)
+        measure = measurement(network, plan, data, observe=report.observe)
+        evaluation = partial(_evaluate, network, step.ema, measure, signals)
     save = partial(_save_network, network, step.ema, plan, directory)
+    hooks = [*_evaluation_callback(plan), *plan.callbacks, *callbacks, report]
     loop = TrainLoop(
         length=data.length,
         loader=build.train_loader(plan, data.train),
         train_step=step,
         learning_rate=learning_rate(plan, data.length),
         output_dir=directory,
-        store=store,
-        config_text=config_text,
-        callbacks=[*_evaluation_callback(plan), *plan.callbacks, *callbacks],
+        saver=saver_of(plan, directory, config_text),
+        signals=signals,
+        max_skipped=plan.run.runner_config.max_skipped_steps,
+        callbacks=[c for c in hooks if plan.world.is_first or c.every_rank],
         evaluator=evaluation,
-        save_network=save,
+        save_network=save if plan.world.is_first else None,
+        world=plan.world,
     )
-    if resume is not None:
-        loop.restore(*resume)
-    loop.run()
-    logger.info("network saved in %s", save("network"))
+    if start is None:
+        logger.info("a new run in '%s'", directory)
+    else:
+        tensors, state, _ = load_checkpoint(start.path)
+        loop.restore(tensors, state, start.named, forced=start.forced)
+    check_start(plan.world, step.tensors(), loop.global_step)
+    with signals:
+        loop.run()
+        check_end(plan.world, step.tensors(), loop.global_step)
+        if plan.world.is_first:
+            logger.info("network saved in %s", save("network"))
+            mark_finished(directory, loop.global_step)
 
 
 def learning_rate(plan: Plan, length: Length) -> Callable[[int], float]:
@@ -103,19 +120,10 @@ def _by_epoch(plan: Plan, length: Length) -> Callable[[int], float]:
     )
 
 
-def _store(plan: Plan, directory: Path) -> CheckpointStore:
-    monitors = [c for c in plan.callbacks if isinstance(c, CheckpointMonitor)]
-    settings = monitors[0] if monitors else CheckpointMonitor()
-    return CheckpointStore(
-        directory / "checkpoint" / "rank_0",
-        prefix=settings.prefix,
-        keep_max=settings.keep_checkpoint_max,
-        file_format=settings.checkpoint_format,
-    )
-
-
 def _train_step(plan: Plan, network: Any, length: Length) -> TrainStep:
     run = plan.run
+    if run.recompute_config.recompute:
+        _recompute(network)
     forward = training_forward(network, drop_path=build.drop_noise_length(plan) > 0)
     params = network.trainable_params()
     rules = parameter_rules(
@@ -126,18 +134,40 @@ def _train_step(plan: Plan, network: Any, length: Length) -> TrainStep:
         layer_id=network.layer_id,
         num_layers=plan.network.num_hidden_layers,
     )
-    betas = (run.optimizer.beta1, run.optimizer.beta2)
     wrapper = run.runner_wrapper
     dtype = compat.resolve_dtype(plan.network.compute_dtype, compat.device())
     followed = [*params, *network.moving_statistics()]
     return TrainStep(
         forward,
-        AdamW(params, rules, betas=betas, eps=run.optimizer.eps),
+        make_optimizer(run.optimizer, params, rules),
         accumulation=length.accumulation,
         max_grad_norm=wrapper.max_grad_norm if wrapper.use_clip_grad else None,
         ema=Ema(followed, run.ema.decay) if run.ema is not None else None,
         loss_scale=LossScale(wrapper.scale_sense) if dtype == "float16" else None,
+        reduce=_mean(plan.world, params),
+        average=_statistics_mean(plan.world, network.moving_statistics()),
     )
+
+
+def _recompute(network: Any) -> None:
+    """Keep of each block its input only, where the device's compiler can."""
+    blocks = [*getattr(network, "blocks", ()), *getattr(network, "decoder_blocks", ())]
+    if not blocks:
+        raise ConfigError("recompute_config.recompute: True given, but the network has no blocks")
+    for block in blocks:
+        block.recompute()
+
+
+def _mean(world: World, params: Any) -> GradientMean | None:
+    if world.size == 1:
+        return None
+    shapes = [tuple(p.shape) for p in params]
+    return GradientMean(shapes, world.size, joined=compat.device() == "CPU")
+
+
+def _statistics_mean(world: World, statistics: Any) -> StatisticsMean | None:
+    mean = _mean(world, statistics)
+    return StatisticsMean(statistics, mean) if mean is not None and statistics else None
 
 
 def _evaluation_callback(plan: Plan) -> list[Any]:
@@ -148,25 +178,24 @@ def _evaluation_callback(plan: Plan) -> list[Any]:
     return [EvaluateCallback(**settings)]
 
 
-def _evaluate(network: Any, ema: Ema | None, loader: Any, task: str) -> dict[str, float]:
+def _evaluate(
+    network: Any, ema: Ema | None, measure: Callable[[], dict[str, float]], signals: Signals
+) -> dict[str, float]:
     """Metrics of the averaged weights where there are any, else of the weights."""
-    if ema is None:
-        metrics = evaluate(network, loader, task)
-    else:
-        with ema.swapped_in():
-            metrics = evaluate(network, loader, task)
+    with ema.swapped_in() if ema is not None else nullcontext(), signals.at_once():
+        metrics = measure()
     network.set_train(True)
     return metrics
 
 
 def _save_network(network: Any, ema: Ema | None, plan: Plan, directory: Path, name: str) -> Path:
-    """The network alone, with its configuration, labels and processor."""
+    """The network alone, with its configuration, labels and processor; SaveError if it fails."""
     target = directory / "checkpoint_network" / "rank_0"
     if name != "network":
         target = target / name
-    if ema is None:
-        network.save_pretrained(target, save_name="network", processor=plan.processor)
-    else:
-        with ema.swapped_in():
+    try:
+        with ema.swapped_in() if ema is not None else nullcontext():
             network.save_pretrained(target, save_name="network", processor=plan.processor)
+    except (OSError, CheckpointError) as error:
+        raise SaveError(f"the network cannot be saved: {error}") from error
     return target

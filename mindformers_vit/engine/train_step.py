@@ -24,6 +24,7 @@ from mindformers_vit.losses import soft_target_cross_entropy
 from mindformers_vit.optim.adamw import AdamW
 from mindformers_vit.optim.clip import clip, global_norm, is_finite
 from mindformers_vit.optim.ema import Ema
+from mindformers_vit.optim.lars import Lars
 
 logger = logging.getLogger(__name__)
 
@@ -77,22 +78,26 @@ class TrainStep:
         max_grad_norm: clip the gradients to this global norm; None: do not.
         ema: average to move after each update.
         loss_scale: where the matmuls are float16; None: no scaling.
+        reduce: gradients of this rank -> their mean over all ranks; None: one process.
+        average: call it to make batch norm's statistics the same on all ranks; None: nothing to do.
     """
 
     def __init__(
         self,
         forward: nn.Cell,
-        optimizer: AdamW,
+        optimizer: AdamW | Lars,
         *,
         accumulation: int = 1,
         max_grad_norm: float | None = None,
         ema: Ema | None = None,
         loss_scale: LossScale | None = None,
+        reduce: nn.Cell | None = None,
+        average: nn.Cell | None = None,
     ) -> None:
         self.forward, self.optimizer, self.ema = forward, optimizer, ema
         self.accumulation, self.loss_scale = accumulation, loss_scale
         forward.set_train(True)
-        update = _update_function(optimizer, ema, max_grad_norm)
+        update = _update_function(optimizer, ema, max_grad_norm, reduce, average)
         gradients = _gradient_function(forward, scaled=loss_scale is not None)
         if accumulation == 1:
             self._step = compat.jit(_fused(gradients, update))
@@ -178,7 +183,13 @@ def _gradient_function(forward: nn.Cell, *, scaled: bool) -> Any:
     return gradients
 
 
-def _update_function(optimizer: AdamW, ema: Ema | None, max_grad_norm: float | None) -> Any:
+def _update_function(
+    optimizer: AdamW | Lars,
+    ema: Ema | None,
+    max_grad_norm: float | None,
+    reduce: nn.Cell | None,
+    average: nn.Cell | None,
+) -> Any:
     """(grads, lr) -> norm, finite; where the norm is not finite nothing at all is changed.
 
     (Batch norm's moving statistics have moved before, in the forward pass, as in PyTorch.)
@@ -187,6 +198,10 @@ def _update_function(optimizer: AdamW, ema: Ema | None, max_grad_norm: float | N
     squares = cells.sum_of_squares()
 
     def update(grads, lr):
+        if reduce is not None:
+            grads = reduce(grads)
+        if average is not None:
+            average()
         norm = global_norm(grads, squares)
         if max_grad_norm is not None:
             grads = clip(grads, norm, max_grad_norm)

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mindformers_vit.checkpoint.manifest import FILE_NAME, check_files, read_manifest
-from mindformers_vit.checkpoint.store import CONFIG, load_checkpoint
+from mindformers_vit.checkpoint.manifest import FILE_NAME
+from mindformers_vit.checkpoint.store import CONFIG, load_checkpoint, newest_valid
 from mindformers_vit.checkpoint.weights import FORMATS, read_weights
 from mindformers_vit.config.loader import load_yaml, parse_yaml
 from mindformers_vit.engine.plan import Plan
 from mindformers_vit.errors import CheckpointError, ConfigError
+from mindformers_vit.models.mindformers_names import conversion_hint
 from mindformers_vit.models.sources import find_source, looks_like_path, weight_file
 
 logger = logging.getLogger(__name__)
@@ -25,6 +26,7 @@ _SAVED = ("", "rank_0", "checkpoint_network/rank_0")
 _TRAINING = ("", "rank_0", "checkpoint/rank_0")
 _COMPUTING = frozenset({"num_attention_heads", "decoder_num_attention_heads", "layer_norm_eps"})
 _COMPUTING |= {"use_mean_pooling", "norm_pix_loss", "qkv_bias", "skip_lam"}
+_PREPROCESSING = ("mean", "std", "interpolation")
 _TRAIN_STATE = ("optimizer.", "ema.")
 
 
@@ -35,6 +37,7 @@ class Weights:
     tensors: dict[str, Any]
     where: str
     settings: Mapping[str, Any]  # of model.model_config; {} for a bare weight file
+    processor: Mapping[str, Any] = field(default_factory=dict)  # the yaml's section
 
     @property
     def id2label(self) -> dict[int, str] | None:
@@ -60,8 +63,13 @@ def read(given: str) -> Weights:
     if path.is_file():
         if path.parent.joinpath(FILE_NAME).is_file():  # the tensors of a training checkpoint
             return _read_training(path.parent)
+        tensors = read_weights(path)
+        hint = conversion_hint(path, tensors)
+        if hint is not None:
+            raise CheckpointError(f"load_checkpoint: {hint}")
         beside = path.with_suffix(".yaml")
-        return Weights(_network_of(read_weights(path)), str(path), _settings(beside))
+        values = load_yaml(beside) if beside.is_file() else {}
+        return Weights(_network_of(tensors), str(path), *_sections(values))
     if path.is_dir():
         return _read_directory(path)
     if looks_like_path(given):
@@ -80,13 +88,14 @@ def _read_directory(path: Path) -> Weights:
         ):
             source = find_source(directory)
             if source.weights is not None:
-                settings = source.config.settings()
-                return Weights(read_weights(source.weights), str(source.weights), settings)
+                sections = source.config.settings(), source.processor
+                return Weights(read_weights(source.weights), str(source.weights), *sections)
     newest = newest_checkpoint(path)
     if newest is None:
         raise CheckpointError(
             f"load_checkpoint: '{path}' holds neither a saved network (a .yaml beside a "
-            f".{' or .'.join(FORMATS)}) nor a valid training checkpoint"
+            f".{' or .'.join(FORMATS)}) nor a valid training checkpoint (a Hugging Face folder is "
+            f"converted first: docs/weights.md)"
         )
     logger.info("newest valid training checkpoint: %s", newest)
     return _read_training(newest)
@@ -94,24 +103,16 @@ def _read_directory(path: Path) -> Weights:
 
 def newest_checkpoint(path: Path) -> Path | None:
     """The newest training checkpoint in or below a directory whose every byte is as saved."""
-    found = []
-    for below in _TRAINING:
-        for manifest_path in (path / below).glob(f"[!.]*/{FILE_NAME}"):
-            directory = manifest_path.parent
-            try:
-                manifest = read_manifest(directory)
-                check_files(directory, manifest)
-                found.append((manifest.order, directory))
-            except CheckpointError as error:
-                logger.warning("skipping a checkpoint: %s", error)
-    return max(found)[1] if found else None
+    found = filter(None, [newest_valid(path / below) for below in _TRAINING])
+    newest = max(found, key=lambda checkpoint: checkpoint.manifest.order, default=None)
+    return newest.path if newest else None
 
 
 def _read_training(path: Path) -> Weights:
     """The network out of a training checkpoint; its moving averages where it has them."""
     tensors, _, text = load_checkpoint(path)
     values = parse_yaml(text, str(path / CONFIG))
-    return Weights(_network_of(tensors), str(path), _model_settings(values))
+    return Weights(_network_of(tensors), str(path), *_sections(values))
 
 
 def _network_of(tensors: dict[str, Any]) -> dict[str, Any]:
@@ -121,12 +122,9 @@ def _network_of(tensors: dict[str, Any]) -> dict[str, Any]:
     return network | averages
 
 
-def _settings(path: Path) -> Mapping[str, Any]:
-    return _model_settings(load_yaml(path)) if path.is_file() else {}
-
-
-def _model_settings(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    return (values.get("model") or {}).get("model_config") or {}
+def _sections(values: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """A yaml's settings of the network, and of its processor."""
+    return (values.get("model") or {}).get("model_config") or {}, values.get("processor") or {}
 
 
 def check_weights(plan: Plan) -> str | None:
@@ -171,9 +169,22 @@ def check_settings(plan: Plan, weights: Weights) -> None:
         raise ConfigError(different)
 
 
+def warn_of_preprocessing(plan: Plan, weights: Weights) -> None:
+    """Say which settings of the run's processor are not those that the weights were saved with."""
+    ours = plan.processor.image_processor.to_dict()
+    saved = weights.processor.get("image_processor") or {}
+    for name in _PREPROCESSING:
+        if name in saved and saved[name] != ours[name]:
+            logger.warning(
+                "processor.image_processor.%s: %s is used, but %s was saved with %s",
+                name, ours[name], weights.where, saved[name],
+            )  # fmt: skip
+
+
 def _new_parts(plan: Plan) -> bool:
-    """Training may start a head or a decoder anew; evaluation and prediction may not."""
-    return plan.run.is_training
+    """Training may start a head or a decoder anew, kNN uses neither; others may not."""
+    is_knn = plan.run.run_mode == "eval" and plan.run.metric.type == "KNN"
+    return plan.run.is_training or is_knn
 
 
 def with_labels(plan: Plan, labels: Mapping[int, str] | Sequence[str] | None) -> Plan:

@@ -90,7 +90,7 @@ class AutoModel(_Auto):
         if isinstance(config, (str, Path)):
             config = find_source(config).config
         if isinstance(config, Mapping):
-            config = _from_section(config)
+            config = config_of_section(config)
         for family in families():
             if type(config) is family.config_class:
                 return family.load_model_class()(config, seed=seed)
@@ -115,7 +115,12 @@ class AutoProcessor(_Auto):
         return make_processor(source.family, source.config, source.processor)
 
 
-def _from_section(section: Mapping[str, Any]) -> VisionConfig:
+def config_of_section(section: Mapping[str, Any]) -> VisionConfig:
+    """The settings in a yaml's values, or in its `model` section.
+
+    Raises:
+        ConfigError: no network has such settings, or they are wrong.
+    """
     section = section.get("model", section)
     arch = section.get("arch", {})
     arch = arch.get("type") if isinstance(arch, Mapping) else arch

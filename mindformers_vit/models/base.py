@@ -62,12 +62,15 @@ class PreTrainedModel(nn.Cell):
         return parameters.layer_id(name, self.num_layers)
 
     def init_weights(self, seed: int) -> None:
-        """Set every parameter to its initial value, a function of (seed, parameter name)."""
+        """Set every parameter to its initial value, a function of (seed, parameter name), and
+        freeze what the specs say training does not change.
+        """
         specs = self.parameter_specs(self.config)
         named = dict(self.parameters_and_names())
         found = {name: tuple(param.shape) for name, param in named.items()}
         assert parameters.shapes_of(specs) == found, "parameter_specs and network differ"
         for name, spec in specs.items():
+            named[name].requires_grad = spec.trainable
             assign({name: named[name]}, {name: parameters.initial_value(name, spec, seed)})
 
     def state_arrays(self) -> dict[str, Array]:

@@ -7,15 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mindformers_vit.checkpoint import files
 from mindformers_vit.checkpoint.merge import MergeReport, merge
-from mindformers_vit.checkpoint.weights import FORMATS, read_weights, write_weights
+from mindformers_vit.checkpoint.weights import FORMATS, read_weights
 from mindformers_vit.errors import CheckpointError, ConfigError
 from mindformers_vit.models.base import PreTrainedModel
 from mindformers_vit.models.layers.parameters import ParamSpec, initial_value, shapes_of
 from mindformers_vit.models.loading import Array, LoadingRules
+from mindformers_vit.models.model_files import write_model, yaml_sections
 from mindformers_vit.models.sources import ModelSource, find_source, weight_file
 from mindformers_vit.registry import ModelFamily
 
@@ -150,23 +149,9 @@ def save_model(
     if save_format not in FORMATS:
         raise CheckpointError(f"save_format: '{save_format}' given; allowed: {', '.join(FORMATS)}")
     directory = Path(directory)
-    files.make_dirs(directory)
-    text = yaml.safe_dump(_yaml_sections(network, processor), sort_keys=False, allow_unicode=True)
-    write_weights(directory / f"{name}.{save_format}", network.state_arrays())
-    with files.replacing(directory / f"{name}.yaml") as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    sections = yaml_sections(network.family, network.config, processor)
+    write_model(directory / f"{name}.{save_format}", network.state_arrays(), sections)
     for other in FORMATS:
         if other != save_format:
             files.remove(directory / f"{name}.{other}")
     return directory
-
-
-def _yaml_sections(network: PreTrainedModel, processor: Any) -> dict[str, Any]:
-    family, config = network.family, network.config
-    if processor is None:
-        processor = family.load_processor_class().for_network(config)
-    settings = {"type": type(config).__name__, **config.settings(), "checkpoint_name_or_path": None}
-    return {
-        "model": {"arch": {"type": family.arch}, "model_config": settings},
-        "processor": processor.to_dict(),
-    }

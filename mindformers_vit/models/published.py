@@ -16,6 +16,7 @@ from pathlib import Path
 from mindformers_vit.checkpoint import download
 from mindformers_vit.checkpoint.weights import FORMATS
 from mindformers_vit.errors import CheckpointError
+from mindformers_vit.registry import ModelFamily, find_model
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ PUBLISHED = {
 }
 
 
-def obtain(name: str, family: str, folder: Path) -> Path:
+def obtain(name: str, folder: Path) -> Path:
     """The weights of a model name in our format, downloaded and converted into `folder`.
 
     What is there already, the publisher's file too, is used; the work is done once, however many
@@ -92,9 +93,10 @@ def obtain(name: str, family: str, folder: Path) -> Path:
         CheckpointError: nothing is published under that name, it cannot be fetched, or it is not
             what it should be; with what was looked for and what to do.
     """
+    family, name = find_model(name)
     target = folder / f"{name}.{FORMATS[0]}"
     command = (
-        f"python mindformers_vit/models/{family}/convert_weight.py --torch_path FILE "
+        f"python mindformers_vit/models/{family.name}/convert_weight.py --torch_path FILE "
         f"--mindspore_path {target}"
     )
     places = " nor ".join(str(target.with_suffix(f".{ending}")) for ending in FORMATS)
@@ -110,13 +112,15 @@ def obtain(name: str, family: str, folder: Path) -> Path:
     try:
         with download.locked(target):
             if not target.is_file():
-                _fetch(published, family, torch_path)
-                _convert(family, torch_path, target)
+                _fetch(published, family.name, torch_path)
+                _convert(family, name, torch_path, target)
     except CheckpointError as error:
-        to_do = f"Put {published.file_name} into {folder} and run this again, or convert it"
+        to_do = f"Put {published.file_name} into {folder} and run this again"
         if torch_path.is_file():
-            to_do = "Convert it"
-        raise CheckpointError(f"{missing}; {error}. {to_do} elsewhere: {command}") from error
+            to_do = "If the file is a wrong one, remove it and run this again"
+        raise CheckpointError(
+            f"{missing}; {error}. {to_do}, or convert it elsewhere: {command}"
+        ) from error
     return target
 
 
@@ -128,12 +132,13 @@ def _fetch(published: Published, family: str, torch_path: Path) -> None:
     download.fetch(url, torch_path, sha256=published.sha256, md5_prefix=published.md5_prefix)
 
 
-def _convert(family: str, torch_path: Path, target: Path) -> None:
+def _convert(family: ModelFamily, name: str, torch_path: Path, target: Path) -> None:
     if importlib.util.find_spec("torch") is None:
         raise CheckpointError(
             f"'{torch_path}' is there, but converting it needs PyTorch: "
             f"pip install 'mindformers_vit[convert]'"
         )
-    module = importlib.import_module(f"mindformers_vit.models.{family}.convert_weight")
+    module = importlib.import_module(f"mindformers_vit.models.{family.name}.convert_weight")
+    settings = family.config_class(**family.variants[name]).settings()  # so no other network fits
     logger.info("converting %s to %s", torch_path, target)
-    module.convert_weight(torch_path, target)
+    module.convert_weight(torch_path, target, settings=settings)

@@ -18,8 +18,9 @@ from typing import Any
 from mindformers_vit.checkpoint.weights import FORMATS
 from mindformers_vit.config.loader import load_yaml
 from mindformers_vit.config.strict import validate
+from mindformers_vit.data.imagenet import imagenet_labels
 from mindformers_vit.errors import CheckpointError, ConfigError
-from mindformers_vit.models.published import obtain
+from mindformers_vit.models.published import PUBLISHED, obtain
 from mindformers_vit.models.vision_config import VisionConfig
 from mindformers_vit.registry import ModelFamily, find_arch, find_model
 
@@ -56,7 +57,7 @@ def find_source(
     given, overrides = str(name_or_path), dict(overrides or {})
     path = Path(given).expanduser()
     if path.is_dir():
-        return _from_yaml(_only_yaml(path), overrides)
+        return _from_yaml(_only_yaml(_saved_in(path)), overrides)
     if path.is_file():
         return _from_yaml(_yaml_of(path), overrides)
     if looks_like_path(given):
@@ -111,8 +112,7 @@ def weight_file(source: ModelSource) -> Path:
     if source.weights is not None:
         return source.weights
     if source.weights_name:
-        family, name = find_model(source.weights_name)
-        return obtain(name, family.name, _cache_folder(family))
+        return obtain(source.weights_name, _cache_folder(find_model(source.weights_name)[0]))
     places = ", ".join(str(place) for place in source.looked_for) or "nothing"
     raise CheckpointError(f"no weights for '{source.name}'; looked for: {places}")
 
@@ -129,7 +129,11 @@ def _cached(name: str, family: ModelFamily) -> Path | None:
 
 def _from_name(given: str, overrides: dict[str, Any]) -> ModelSource:
     family, name = find_model(given)
-    config = make_config(family, {**family.variants[name], **overrides}, name)
+    settings = {**family.variants[name], **overrides}
+    config = make_config(family, settings, name)
+    if name in PUBLISHED and getattr(config, "num_labels", 0) == len(imagenet_labels()):
+        labelled = {"id2label": imagenet_labels(), **settings}
+        config = make_config(family, labelled, name)
     return ModelSource(name, family, config, weights=_cached(name, family), weights_name=name)
 
 
@@ -172,6 +176,12 @@ def _weights_beside(path: Path) -> tuple[Path | None, tuple[Path, ...]]:
             f"remove the one that is not meant"
         )
     return (found[0] if found else None), places
+
+
+def _saved_in(directory: Path) -> Path:
+    """The finished network of a run's output directory, else the directory itself."""
+    finished = directory / "checkpoint_network" / "rank_0"
+    return finished if finished.is_dir() else directory
 
 
 def _only_yaml(directory: Path) -> Path:

@@ -67,6 +67,17 @@ class VisionConfig(StrictModel):
         return []
 
 
+class ClassifierConfig(VisionConfig):
+    """What every classifier has beside its trunk."""
+
+    drop_path_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the last block
+    num_labels: Positive = 1000
+    id2label: dict[int, str] | None = None  # class index -> name, for every class
+
+    def _problems(self) -> list[str]:
+        return super()._problems() + not_all_named(self.id2label, self.num_labels)
+
+
 def not_divided(name: str, value: int, by: str, divisor: int) -> list[str]:
     """The problem, if `value` is no multiple of `divisor`."""
     if value % divisor == 0:

@@ -8,13 +8,14 @@ The last batch is filled up to the full size, so that a compiled network sees on
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from mindformers_vit.errors import ConfigError, DataError
 from mindformers_vit.registry import Registry
@@ -29,7 +30,7 @@ tasks: Registry[type[Pipeline]] = Registry("task", "mindformers_vit.pipelines.ta
 class Batch:
     """`count` pictures with their names, and their pixels filled up to the batch size."""
 
-    start: int  # position of the first picture in the list
+    positions: list[int]  # of the pictures in the list
     names: list[str]
     pixel_values: NDArray[np.float32]  # (batch_size, C, H, W); rows from `count` on are filling
 
@@ -64,6 +65,7 @@ class Pipeline:
         self.batch_size = positive("batch_size", batch_size)
         self.output_dir = None if output_dir is None else Path(output_dir)
         self.save_file = None if save_file is None else Path(save_file)
+        self.on_bad_image: Callable[[str, DataError], None] | None = None  # None: it is raised
         if getattr(network, "config", None) is None:
             raise ConfigError(f"model: {type(network).__name__} has no config")
         if hasattr(network, "set_train"):
@@ -78,15 +80,32 @@ class Pipeline:
         size = self.batch_size if batch_size is None else positive("batch_size", batch_size)
         sources = list_images(_unstack(images))
         for start in range(0, len(sources), size):
-            part = sources[start : start + size]
-            names = [image_name(s, f"image{start + k}") for k, s in enumerate(part)]
-            pictures = [load_image(s, name=n) for s, n in zip(part, names, strict=True)]
+            positions, names, pictures = [], [], []
+            for position, source in enumerate(sources[start : start + size], start):
+                name = image_name(source, f"image{position}")
+                picture = self._load(source, name)
+                if picture is not None:
+                    positions.append(position)
+                    names.append(name)
+                    pictures.append(picture)
+            if not pictures:
+                continue
             pixels = np.ascontiguousarray(self.processor(pictures), np.float32)  # (count, C, H, W)
-            if pixels.ndim != 4 or len(pixels) != len(part):
+            if pixels.ndim != 4 or len(pixels) != len(pictures):
                 raise DataError(
-                    f"processor: {len(part)} images became an array of shape {pixels.shape}"
+                    f"processor: {len(pictures)} images became an array of shape {pixels.shape}"
                 )
-            yield Batch(start, names, fill(pixels, size))
+            yield Batch(positions, names, fill(pixels, size))
+
+    def _load(self, source: Any, name: str) -> Image.Image | None:
+        """The picture; None for a bad one that `on_bad_image` has taken note of."""
+        try:
+            return load_image(source, name=name)
+        except DataError as error:
+            if self.on_bad_image is None:
+                raise
+            self.on_bad_image(name, error)
+            return None
 
     def run(self, *arrays: Array) -> tuple[Array, ...]:
         """The network's outputs as arrays."""

@@ -25,9 +25,12 @@ def pipeline(
     output_dir: str | Path | None = None,
     save_file: str | Path | None = None,
     top_k: int | None = None,
-    candidate_labels: Sequence[str] | None = None,
+    candidate_labels: Sequence[str] | str | None = None,
     mask_ratio: float | None = None,
     seed: int | None = None,
+    tokenizer: None = None,
+    audio_processor: None = None,
+    backend: str = "ms",
 ) -> Pipeline:
     """A pipeline for `task`; call it with a path, URL, PIL image, array, or a list of them.
 
@@ -38,9 +41,11 @@ def pipeline(
         image_processor: A processor, or the name or folder of one; the model's own unless given.
         output_dir: Where pictures and results go; the task's own default unless given.
         top_k: Classes named per picture (image_classification).
-        candidate_labels: Class names in place of the checkpoint's (image_classification).
+        candidate_labels: Class names in place of the checkpoint's, or "imagenet" for those of
+            ImageNet-1k (image_classification).
         mask_ratio: Part of the patches to hide (masked_image_modeling).
         seed: Of the hidden patches (masked_image_modeling).
+        tokenizer, audio_processor, backend: MindFormers' arguments; only their defaults fit.
 
     Raises:
         ConfigError: The task is unknown, an option is not one of its options, or the model does
@@ -59,6 +64,9 @@ def pipeline(
     options = {key: value for key, value in given.items() if value is not None}
     known = inspect.signature(kind).parameters
     wrong = [f"{key}: not an option of the task {name}" for key in options if key not in known]
+    texts = {"tokenizer": tokenizer, "audio_processor": audio_processor}
+    wrong += [f"{key}: vision models have none" for key, value in texts.items() if value]
+    wrong += [] if backend == "ms" else [f"backend: '{backend}' given; allowed: ms"]
     if wrong:
         raise ConfigError(wrong)
     model = DEFAULT_MODELS[name] if model is None else model

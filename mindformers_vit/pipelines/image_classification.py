@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mindformers_vit.data.imagenet import imagenet_labels
 from mindformers_vit.errors import ConfigError
 from mindformers_vit.pipelines.base import Pipeline, positive, tasks
 from mindformers_vit.pipelines.results import write_results
@@ -22,7 +23,8 @@ class ImageClassificationPipeline(Pipeline):
 
     Args:
         top_k: Classes named per picture; at most as many as there are.
-        candidate_labels: Names of the classes in place of `network.config.id2label`.
+        candidate_labels: Names of the classes in place of `network.config.id2label`;
+            "imagenet": those of ImageNet-1k.
     """
 
     task = "image_classification"
@@ -36,7 +38,7 @@ class ImageClassificationPipeline(Pipeline):
         output_dir: str | Path | None = None,
         save_file: str | Path | None = None,
         top_k: int = 3,
-        candidate_labels: Sequence[str] | None = None,
+        candidate_labels: Sequence[str] | str | None = None,
     ) -> None:
         super().__init__(
             network, processor, batch_size=batch_size, output_dir=output_dir, save_file=save_file
@@ -46,8 +48,12 @@ class ImageClassificationPipeline(Pipeline):
                 f"model: {type(network).__name__} reconstructs images (task "
                 "masked_image_modeling); it does not classify them"
             )
+        if candidate_labels == "imagenet":
+            candidate_labels = list(imagenet_labels().values())
         if isinstance(candidate_labels, str):
-            raise ConfigError("candidate_labels: must be a list of names, not one string")
+            raise ConfigError(
+                f"candidate_labels: '{candidate_labels}' given; allowed: a list of names, imagenet"
+            )
         self.top_k = positive("top_k", top_k)
         self.candidate_labels = None if candidate_labels is None else list(candidate_labels)
 

@@ -65,7 +65,7 @@ class MaskedImageModelingPipeline(Pipeline):
         names: list[str] = []
         results: list[dict[str, Any]] = []
         for batch in self.batches(images, batch_size):
-            results += self._batch_results(batch)
+            results += self.batch_results(batch)
             names += batch.names
         records = [
             {"file": name, "picture": result["info"], "loss": result["loss"]}
@@ -77,12 +77,13 @@ class MaskedImageModelingPipeline(Pipeline):
         )
         return results
 
-    def _batch_results(self, batch: Batch) -> list[dict[str, Any]]:
+    def batch_results(self, batch: Batch) -> list[dict[str, Any]]:
+        """The results of one batch; nothing is logged."""
         patch = self.network.config.patch_size
         height, width = batch.pixel_values.shape[2:]
         length = (height // patch) * (width // patch)
         noise = np.stack(
-            [mask_noise(self.seed, 0, batch.start + k, length) for k in range(batch.count)]
+            [mask_noise(self.seed, 0, position, length) for position in batch.positions]
         )
         noise = fill(noise, len(batch.pixel_values))  # (B, L)
         _, pred, mask = self.run(batch.pixel_values, noise)  # (B, L, P*P*C), (B, L)

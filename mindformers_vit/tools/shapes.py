@@ -94,7 +94,7 @@ def make_shapes_dataset(output_dir: str | Path, settings: ShapesSettings | None 
     settings = settings or ShapesSettings()
     root = Path(output_dir)
     _check_folder(root, settings)
-    missing = [item for item in _items(root, settings) if not item[0].is_file()]
+    missing = [item for item in items(root, settings) if not item[0].is_file()]
     if missing:
         _write_manifest(root, settings, complete=False)
     start = time.perf_counter()
@@ -106,7 +106,7 @@ def make_shapes_dataset(output_dir: str | Path, settings: ShapesSettings | None 
     return len(missing)
 
 
-def _items(root: Path, settings: ShapesSettings) -> Iterator[tuple[Path, str, str, int]]:
+def items(root: Path, settings: ShapesSettings) -> Iterator[tuple[Path, str, str, int]]:
     """(file, split, class, index) of every picture there should be."""
     for split in SPLITS:
         for name, count in settings.counts(split).items():
@@ -147,7 +147,7 @@ def _check_folder(root: Path, settings: ShapesSettings) -> None:
 
 def _check_strangers(root: Path, settings: ShapesSettings) -> None:
     """Raise DataError for a file the data set does not have: a reader would take it for data."""
-    known = {item[0] for item in _items(root, settings)}
+    known = {item[0] for item in items(root, settings)}
     for split in SPLITS:
         for path in sorted((root / split).rglob("*")):
             if path.is_file() and path not in known:

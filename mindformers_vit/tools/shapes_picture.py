@@ -56,6 +56,13 @@ def render(
     seed: int, split: str, class_name: str, index: int, size: int, difficulty: Difficulty
 ) -> NDArray[np.uint8]:
     """The picture (S, S, 3) uint8; a function of its arguments and of nothing else."""
+    return render_with_shape(seed, split, class_name, index, size, difficulty)[0]
+
+
+def render_with_shape(
+    seed: int, split: str, class_name: str, index: int, size: int, difficulty: Difficulty
+) -> tuple[NDArray[np.uint8], Plane]:
+    """The picture, and the share of each of its pixels that the shape covers, (S, S) in [0, 1]."""
     key = (seed, SPLITS.index(split), list(CLASSES).index(class_name), index)
     rng = np.random.default_rng(np.random.SeedSequence(key))
     axis = (np.arange(size, dtype=np.float32) * 2 + 1) / size - 1
@@ -64,7 +71,7 @@ def render(
     small = round(rng.random() * 8 * difficulty.clutter)
     for _ in range(small):
         _small_object(rng, x, y, image)
-    _target(rng, x, y, image, CLASSES[class_name], ground, difficulty)
+    inside = _target(rng, x, y, image, CLASSES[class_name], ground, difficulty)
     if rng.random() < 0.5 * difficulty.clutter:
         _small_object(rng, x, y, image)  # in front of the shape, sometimes hiding a part of it
     image *= _light(rng, x, y)
@@ -72,7 +79,8 @@ def render(
         sigma = difficulty.noise * rng.random()
         image += sigma * rng.standard_normal(image.shape, dtype=np.float32)
     np.clip(image, 0, 1, out=image)
-    return np.ascontiguousarray((image * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0))
+    picture = np.ascontiguousarray((image * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0))
+    return picture, inside
 
 
 # ---- colours ----
@@ -178,8 +186,8 @@ def _target(
     class_: tuple[str, str],
     ground: list[Colour],
     difficulty: Difficulty,
-) -> None:
-    """Paint the textured shape, with a soft shadow around it, into the picture."""
+) -> Plane:
+    """Paint the textured shape, with a soft shadow around it, into the picture; what it covers."""
     radius = _between(rng, difficulty.min_scale, difficulty.max_scale)
     room = max(0.0, 1 - radius)
     most = difficulty.rotation
@@ -196,3 +204,4 @@ def _target(
     inside = cover(distance, pixel)
     image *= 1 - _between(rng, 0, 0.5) * np.exp(-np.maximum(distance, 0) * 8)
     image += inside * (_mix(first, second, amount) - image)
+    return inside

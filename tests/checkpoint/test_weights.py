@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import stat
@@ -122,20 +123,23 @@ def test_foreign_and_missing_files_are_refused(tmp_path):
 
 
 class FailingOs:
-    """`os`, of which the n-th writing call fails; short writes besides."""
+    """`os`, of which the n-th writing call fails, or all from it on; short writes besides."""
 
-    def __init__(self, fail_at: int) -> None:
-        self.calls, self.fail_at = 0, fail_at
+    def __init__(self, fail_at: int, number: int = errno.ENOSPC, *, stays: bool = False) -> None:
+        self.calls, self.fail_at, self.number, self.stays = 0, fail_at, number, stays
 
     def __getattr__(self, name):
         real = getattr(os, name)
-        if name not in {"open", "write", "fsync", "replace", "mkdir", "unlink"}:
+        names = {"open", "write", "fsync", "replace", "mkdir", "unlink", "rmdir", "close"}
+        if name not in names:
             return real
 
         def call(*args, **kwargs):
             self.calls += 1
-            if self.calls == self.fail_at:
-                raise OSError(28, "No space left on device")
+            if self.calls == self.fail_at or (self.stays and self.calls > self.fail_at):
+                if name == "close":
+                    real(*args)
+                raise OSError(self.number, os.strerror(self.number))
             if name == "write":
                 return real(args[0], args[1][: max(1, len(args[1]) // 2)])
             return real(*args, **kwargs)

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mindformers_vit.data.batches import Batch, Sample
+from mindformers_vit.data.batches import Batch
 from mindformers_vit.data.fields import Transform
-from mindformers_vit.errors import DataError
 
 NORMALIZE = {
     "type": "Normalize",
@@ -79,12 +78,6 @@ class Sleep(Transform):
     def __call__(self, image: Any, rng: np.random.Generator) -> Any:
         time.sleep(self.seconds)
         return image
-
-
-def instead(sample: Sample, error: DataError) -> Sample:
-    """A bad-sample policy: the first file of the folder."""
-    path = Path(sample.path).parent / "0.png"
-    return Sample(str(path), 0, sample.label, sample.epoch)
 
 
 def same(first: list[Batch], second: list[Batch]) -> bool:

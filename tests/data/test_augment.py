@@ -131,7 +131,7 @@ def test_magnitude_is_drawn_and_clipped():
 def test_two_operations_each_with_half_a_chance(monkeypatch):
     calls = []
     monkeypatch.setattr(
-        RandAugment, "apply", lambda self, o, image, rng: calls.append(o.name) or image
+        RandAugment, "apply", lambda self, o, image, rng, view: calls.append(o.name) or image
     )
     augment = RandAugment(config_str="rand-m9-mstd0.5-inc1")
     counts = []

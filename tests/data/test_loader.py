@@ -1,19 +1,21 @@
 """Which samples, in which batch, with which arrays; nothing here starts a process."""
 
 import dataclasses
+import json
 import logging
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from mindformers_vit.data.bad_samples import BadSamples
 from mindformers_vit.data.loader import Loader
 from mindformers_vit.data.mixup import Mixup
 from mindformers_vit.data.sampling import num_batches, rank_slots
 from mindformers_vit.data.sources import open_source
 from mindformers_vit.data.transforms import build_transforms
 from mindformers_vit.errors import ConfigError, DataError
-from tests.data.helpers import EVAL, TRAIN, class_folders, instead, same
+from tests.data.helpers import EVAL, TRAIN, class_folders, same
 
 pytestmark = pytest.mark.fast
 logging.getLogger("PIL").setLevel(logging.WARNING)
@@ -239,11 +241,20 @@ def test_a_bad_sample_is_named(broken):
         list(evaluation(broken).epoch(0))
 
 
-def test_a_bad_sample_can_be_replaced(broken):
-    batch = list(evaluation(broken, bad_sample=instead).epoch(0))[1]
-    assert batch["index"].tolist() == [4, 0, 6, 7]
-    assert np.array_equal(batch["image"][1], batch["image"][0])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_bad_sample_is_listed_and_does_not_count(broken, workers, tmp_path):
+    bad = BadSamples("eval_dataset", len(broken), 1, tmp_path)
+    with evaluation(broken, bad_samples=bad, num_workers=workers) as loader:
+        for _ in range(2):
+            batch = list(loader.epoch(0))[1]
+            assert batch["index"].tolist() == [4, 6, 6, 7]
+            assert batch["valid"].tolist() == [True, False, True, True]
     assert Path(broken.paths[5]).name == "1.png"
+    assert list(bad.reasons) == [broken.paths[5]]
+    (line,) = (tmp_path / "bad_samples.jsonl").read_text().splitlines()
+    assert json.loads(line) == {
+        "data": "eval_dataset", "path": broken.paths[5], "reason": bad.reasons[broken.paths[5]],
+    }  # fmt: skip
 
 
 def test_an_image_that_the_transforms_cannot_take_is_named(source, monkeypatch):

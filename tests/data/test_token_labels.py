@@ -112,11 +112,21 @@ def test_files_are_checked(tmp_path):
     with pytest.raises(DataError, match=r"classes outside 0\.\.7"):
         load_label_map(path, 8)
     np.save(path, np.zeros((3, 2, 2)))
-    with pytest.raises(DataError, match=r"an array \(2, M, h, w\), found \(3, 2, 2\)"):
+    with pytest.raises(
+        DataError,
+        match=r"an array \(2, M, h, w\) of numbers, M at most the 8 classes; found \(3, 2, 2\)",
+    ):
         load_label_map(path, 8)
-    path.write_bytes(b"no array")
-    with pytest.raises(DataError, match="cannot be read as a label map"):
+    np.save(path, np.zeros((2, 9, 2, 2)))
+    with pytest.raises(DataError, match=r"a\.npy: .* found \(2, 9, 2, 2\)"):
         load_label_map(path, 8)
+    np.save(path, np.zeros((2, 1, 2, 2), complex))
+    with pytest.raises(DataError, match=r"found something else"):
+        load_label_map(path, 8)
+    for content in (b"no array", b""):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"a\.npy: cannot be read as a label map"):
+            load_label_map(path, 8)
 
 
 def test_mix_token_boxes_lie_in_the_grid_and_vary():

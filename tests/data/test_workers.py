@@ -154,11 +154,15 @@ def test_transforms_that_a_worker_cannot_load(source, monkeypatch):
         pytest.raises(WorkerError, match="define them in a module that can be imported, not in"),
     ):
         next(loader.epoch(0))
+
+    class Inner(Local):
+        pass
+
     with (
         Loader(
-            source, transforms, 4, num_workers=1, **SETTINGS, bad_sample=lambda s, e: s
+            source, Compose([Inner(), *transforms.steps]), 4, num_workers=1, **SETTINGS
         ) as other,
-        pytest.raises(ConfigError, match=r"cannot be sent to a worker process: .*lambda"),
+        pytest.raises(ConfigError, match=r"cannot be sent to a worker process: .*Inner"),
     ):
         other.epoch(0)
 

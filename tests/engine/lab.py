@@ -154,9 +154,12 @@ def assert_same(first: Path, second: Path) -> None:
 
 
 def saved_network(output: Path) -> dict[str, np.ndarray]:
+    return network_in(output / "checkpoint_network" / "rank_0")
+
+
+def network_in(folder: Path) -> dict[str, np.ndarray]:
     from mindformers_vit.checkpoint.weights import read_weights
 
-    folder = output / "checkpoint_network" / "rank_0"
     (path,) = [p for p in folder.iterdir() if p.suffix in (".ckpt", ".safetensors")]
     return read_weights(path)
 

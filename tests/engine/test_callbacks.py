@@ -11,6 +11,8 @@ import pytest
 from mindformers_vit.engine.callbacks.loss_monitor import LossMonitor, format_lines
 from mindformers_vit.engine.callbacks.metrics_writer import MetricsWriter
 from mindformers_vit.engine.loop import StepRecord
+from mindformers_vit.engine.parallel import ONE
+from mindformers_vit.engine.progress import clock
 
 pytestmark = pytest.mark.fast
 
@@ -24,6 +26,7 @@ def loop_at(step: int, output_dir=None, **changes):
         record=StepRecord(**record | changes), epoch=1 + (step - 1) // 4, epochs=10,
         step=1 + (step - 1) % 4, steps_per_epoch=4, global_step=step, total_steps=40,
         output_dir=output_dir, metrics={"Top1 Accuracy": 0.5}, seconds_left=lambda: 90061.0,
+        world=ONE, evaluated_step=step,
     )  # fmt: skip
 
 
@@ -49,18 +52,68 @@ def test_it_speaks_every_so_many_steps_and_at_the_end_of_an_epoch(every, steps, 
     assert lines == [format_lines(loop_at(step))[0] for step in steps]
 
 
-def test_a_terminal_gets_a_bar_that_starts_where_a_resumed_run_does(monkeypatch):
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
 
+
+def on_a_terminal(monkeypatch, tmp_path, steps) -> tuple[list[str], str]:
+    """What the terminal's lines end up as, and the log file, of a monitor and other messages."""
     monkeypatch.setattr(sys, "stderr", Terminal())
-    monitor = LossMonitor(per_print_times=100)
-    monitor.on_train_begin(loop_at(20))
-    monitor.on_step_end(loop_at(21))
-    monitor.on_train_end(loop_at(21))
-    shown = sys.stderr.getvalue()
-    assert "20/40" in shown and "21/40" in shown and "loss=1.0125" in shown
+    monkeypatch.setenv("COLUMNS", "80")
+    logger = logging.getLogger("mindformers_vit")
+    monkeypatch.setattr(
+        logger,
+        "handlers",
+        [logging.StreamHandler(sys.stderr), logging.FileHandler(tmp_path / "log")],
+    )
+    monkeypatch.setattr(logger, "level", logging.INFO)
+    monitor = LossMonitor(per_print_times=1)
+    monitor.on_train_begin(loop_at(steps[0]))
+    for step in steps:
+        if step == steps[0] or (step - 1) % 4 == 0:
+            monitor.on_epoch_begin(loop_before(step))
+        monitor.on_step_end(loop_at(step))
+        logger.info("message %d", step)
+    monitor.on_train_end(loop_at(steps[-1]))
+    shown = [line.split("\r")[-1] for line in sys.stderr.getvalue().split("\n")]
+    logger.handlers[-1].close()
+    return [line for line in shown if line.strip()], (tmp_path / "log").read_text()
+
+
+def loop_before(step: int):
+    loop = loop_at(step)
+    loop.step -= 1
+    return loop
+
+
+def test_a_terminal_gets_one_live_line_an_epoch(monkeypatch, tmp_path):
+    shown, log = on_a_terminal(monkeypatch, tmp_path, [3, 4, 5])
+    assert not any("Epoch:[" in line for line in shown)  # that is for the log file
+    assert log.count("{ Epoch:[") == 3 and log.count("message") == 3
+    lines = [line for line in shown if line.startswith("epoch")]
+    assert len(lines) == 2  # the epoch that was resumed in its middle, and the next
+    assert lines[0].startswith("epoch  1/10 ") and " 4/4  loss 1.0125  lr 1.2e-07" in lines[0]
+    assert lines[0].endswith("256 img/s  ETA 1 d 01:01") and "##" in lines[0]
+    assert " 1/4  loss" in lines[1]
+    assert [line for line in shown if line.startswith("message")] == [
+        "message 3", "message 4", "message 5",
+    ]  # fmt: skip
+
+
+def test_every_state_of_the_live_line_fits_into_80_columns(monkeypatch, tmp_path):
+    on_a_terminal(monkeypatch, tmp_path, list(range(1, 9)))
+    states = [part for line in sys.stderr.getvalue().split("\n") for part in line.split("\r")]
+    assert max(len(state) for state in states) <= 80
+    assert any("compiling, once a run" in state for state in states)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0, "00:00"), (74.4, "01:14"), (7389, "2:03:09"), (90061, "1 d 01:01"), (1e6, "11 d 13:46")],
+)
+def test_the_time_left(seconds, said):
+    assert clock(seconds) == said
 
 
 def test_numbers_for_programs(tmp_path):
@@ -85,7 +138,7 @@ def test_numbers_for_programs(tmp_path):
 
 
 def test_a_line_that_a_kill_cut_is_forgotten(tmp_path):
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2, "lo')
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1}\n{"step": \xff}\n{"step": 2, "lo')
     writer = MetricsWriter(tensorboard=False)
     writer.on_train_begin(loop_at(2, tmp_path))
     writer.on_step_end(loop_at(3, tmp_path))

@@ -3,13 +3,17 @@
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from mindformers_vit.checkpoint.weights import read_weights
+from mindformers_vit.data.imagenet import imagenet_classes, imagenet_labels
 from mindformers_vit.data.masking import mask_noise
 from mindformers_vit.data.sources import open_source
+from mindformers_vit.engine.run import _check_labels
+from mindformers_vit.errors import DataError
 from mindformers_vit.models.auto import AutoModel, AutoProcessor
 from mindformers_vit.models.mae.convert_weight import convert_weight as convert_mae
 from mindformers_vit.models.mae.mae_config import ViTMAEConfig
@@ -18,7 +22,7 @@ from mindformers_vit.models.vit.vit_config import ViTConfig
 from mindformers_vit.pipeline import pipeline
 from tests.engine import lab
 from tests.engine.lab import command, metrics, picture
-from tests.models.conftest import GOLDENS, MAE_TINY, VIT_TINY
+from tests.models.conftest import GOLDENS, MAE_TINY, UNTOLD, VIT_TINY
 
 NAMES = {index: f"class{index}" for index in range(10)}
 
@@ -32,7 +36,8 @@ def set_mode(mode):
 def saved(tmp, convert, name, config):
     """A model directory with the weights of a golden."""
     path = tmp / "golden.safetensors"
-    convert(GOLDENS / name / "weights.pth", path)
+    family = name.partition("_")[0]
+    convert(GOLDENS / name / "weights.pth", path, settings=UNTOLD[family])
     network = AutoModel.from_config(config)
     network.load_arrays(read_weights(path))
     return network.save_pretrained(tmp / "model", save_name="network")
@@ -133,6 +138,18 @@ def test_num_samples(config, classifier, images, tmp_path):
     assert json.loads((tmp_path / "eval_result.json").read_text())["images"] == 11
 
 
+def test_other_preprocessing_than_the_weights_is_said(config, classifier, images, tmp_path, capsys):
+    root, *_ = images
+    flags = ("--num_samples", "3", "--processor.image_processor.mean=[0.5, 0.5, 0.5]")
+    assert evaluate(config, classifier, root / "folders", tmp_path, *flags) == 0
+    said = capsys.readouterr().err
+    assert (
+        f"processor.image_processor.mean: [0.5, 0.5, 0.5] is used, but "
+        f"{classifier / 'network.ckpt'} was saved with [0.485, 0.456, 0.406]\n"
+    ) in said
+    assert said.count("processor.image_processor") == 1
+
+
 def test_class_folders_that_are_not_the_weights_classes(
     config, classifier, images, tmp_path, capsys
 ):
@@ -143,6 +160,19 @@ def test_class_folders_that_are_not_the_weights_classes(
     assert evaluate(config, classifier, other, tmp_path / "out") == 2
     said = capsys.readouterr().err
     assert "class folder 3 is 'class33', but class 3 of the weights is 'class3' (1 of 10" in said
+
+
+@pytest.mark.parametrize("labels", [imagenet_labels(), None])
+def test_imagenets_folders_are_its_classes_whatever_they_are_called(labels):
+    plan = SimpleNamespace(network=SimpleNamespace(id2label=labels), labelled=True)
+    _check_labels(plan, tuple(imagenet_classes()))
+
+
+def test_folders_with_words_are_still_compared():
+    plan = SimpleNamespace(network=SimpleNamespace(id2label=imagenet_labels()), labelled=True)
+    ids = list(imagenet_classes())
+    with pytest.raises(DataError, match="1000 of 1000 differ"):
+        _check_labels(plan, (*ids[:998], ids[999], ids[998]))
 
 
 # ---- masked image modeling

@@ -8,11 +8,12 @@ from mindformers_vit.engine import train
 from mindformers_vit.engine.loop import Length
 from mindformers_vit.engine.plan import make_plan
 from mindformers_vit.engine.weights import Weights
-from mindformers_vit.models.convert import read_torch, to_ours
+from mindformers_vit.models.conversion_table import to_ours
 from mindformers_vit.models.mae import convert_weight as mae
+from mindformers_vit.models.torch_files import read_torch
 from mindformers_vit.models.vit import convert_weight as vit
 from tests.engine import lab
-from tests.models.conftest import GOLDENS, VIT_TINY, golden
+from tests.models.conftest import GOLDENS, UNTOLD, VIT_TINY, golden
 
 pytestmark = pytest.mark.usefixtures("shared_steps")
 FINETUNE = {
@@ -30,7 +31,8 @@ FINETUNE = {
 def build(values, name, module, tmp_path):
     """The engine's own train step over the golden's weights, converted."""
     path = tmp_path / "weights.safetensors"
-    module.convert_weight(GOLDENS / name / "weights.pth", path)
+    settings = UNTOLD[name.partition("_")[0]]
+    module.convert_weight(GOLDENS / name / "weights.pth", path, settings=settings)
     plan = make_plan(values)
     network = train.load_network(plan, Weights(read_weights(path), name, {}))
     return train._train_step(plan, network, Length(1, 20, 1))
@@ -47,7 +49,7 @@ def test_mae_pretraining(tmp_path):
     assert all(r["finite"] and r["images"] == 4 for r in results)
     assert case["loss"][-1] < 0.6 * case["loss"][0]
     final = {k.removeprefix("final/"): v for k, v in case.items() if k.startswith("final/")}
-    expected, _ = to_ours(final, mae.LAYOUTS, "final")
+    expected = renamed(final, mae.CONVERTER)
     tensors = step.tensors()
     assert {n for n in tensors if not n.startswith("optimizer.")} == set(expected)
     for name, value in expected.items():
@@ -89,7 +91,12 @@ def test_vit_finetuning(tmp_path):
 
 def place_by_our_name(names) -> dict[str, int]:
     """Parameters by our name -> their place in the golden's list, through the converter's table."""
-    shapes = read_torch(GOLDENS / "vit_finetune_10steps" / "weights.pth")
+    shapes = read_torch(GOLDENS / "vit_finetune_10steps" / "weights.pth").arrays
     tagged = {name: np.full(shapes[name].shape, i, np.int32) for i, name in enumerate(names)}
-    ours, _ = to_ours(tagged, vit.LAYOUTS, "names")
+    ours = renamed(tagged, vit.CONVERTER)
     return {name: int(array.flat[0]) for name, array in ours.items()}
+
+
+def renamed(arrays, converter):
+    """The arrays under our names, by the first layout of a converter."""
+    return to_ours(arrays, converter.layouts[0], lambda s: converter.configure(s, {})).arrays

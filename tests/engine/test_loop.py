@@ -6,10 +6,12 @@ from types import SimpleNamespace
 import pytest
 
 from mindformers_vit.config.schema import ScaleSense
+from mindformers_vit.engine import loop as loop_module
 from mindformers_vit.engine.callbacks.base import Callback
 from mindformers_vit.engine.callbacks.evaluate import EvaluateCallback
 from mindformers_vit.engine.loop import Length, TrainLoop
 from mindformers_vit.engine.loss_scale import LossScale
+from mindformers_vit.engine.saver import Saver
 from mindformers_vit.errors import TrainingError
 
 pytestmark = pytest.mark.fast
@@ -55,7 +57,7 @@ class Store:
     def __init__(self):
         self.saved = []
 
-    def save(self, tensors, state, text):
+    def save(self, tensors, state, text, *, best):
         self.saved.append(state)
         return SimpleNamespace(path=Path("somewhere"))
 
@@ -81,8 +83,7 @@ def loop_of(step=None, epochs=2, steps=3, accumulation=2, max_steps=None, callba
         train_step=step or Step(),
         learning_rate=lambda n: 0.1 * n,
         output_dir=Path("nowhere"),
-        store=Store(),
-        config_text="",
+        saver=Saver(Store(), ""),
         callbacks=callbacks,
         **more,
     )
@@ -106,10 +107,11 @@ def test_steps_batches_rates_and_hooks():
         ("on_train_begin", 1, 0), *epochs[0], *epochs[1], ("on_save", 2, 3), ("on_train_end", 2, 3),
     ]  # fmt: skip
     assert loop._loader.closed
-    (state,) = loop._store.saved
+    (state,) = loop._saver._store.saved
     assert state == {
         "epoch": 2, "step": 3, "global_step": 6, "steps_per_epoch": 3, "epochs": 2,
-        "batch_size": 4, "accumulation": 2, "images": 0, "best": None,
+        "batch_size": 4, "accumulation": 2, "images": 0, "best": None, "best_step": -1,
+        "evaluated_step": -1, "skipped": 0,
     }  # fmt: skip
 
 
@@ -117,7 +119,7 @@ def test_steps_batches_rates_and_hooks():
 def test_a_stopped_loop_saves_once_and_goes_on_where_it_was(stop):
     first = loop_of(max_steps=stop)
     first.run()
-    (state,) = first._store.saved
+    (state,) = first._saver._store.saved
     assert state["global_step"] == stop
     step = Step()
     step.load = lambda tensors, state: None
@@ -138,7 +140,7 @@ def test_a_callback_may_stop_the_run():
     loop = loop_of(callbacks=[Stop()])
     loop.run()
     assert len(loop._train_step.seen) == 2
-    assert loop._store.saved[-1]["global_step"] == 2
+    assert loop._saver._store.saved[-1]["global_step"] == 2
 
 
 def test_everything_is_closed_after_an_error():
@@ -152,7 +154,7 @@ def test_everything_is_closed_after_an_error():
         loop.run()
     assert loop._loader.closed
     assert notes.lines[-1][0] == "on_train_end"
-    assert loop._store.saved == []
+    assert loop._saver._store.saved == []
 
 
 def test_a_better_accuracy_is_kept_and_the_checkpoint_of_that_step_knows_it():
@@ -170,7 +172,7 @@ def test_a_better_accuracy_is_kept_and_the_checkpoint_of_that_step_knows_it():
     )
     loop.run()
     assert kept == [("best", 1), ("best", 3)]
-    last = {state["epoch"]: state["best"] for state in loop._store.saved}
+    last = {state["epoch"]: state["best"] for state in loop._saver._store.saved}
     assert last == {1: 0.5, 2: 0.5, 3: 0.75}
 
 
@@ -197,6 +199,11 @@ def test_when_training_evaluates(settings, epochs):
 # ---- updates that are skipped because the gradients are not finite
 
 
+@pytest.fixture(autouse=True)
+def _no_batch_to_keep(monkeypatch):
+    monkeypatch.setattr(loop_module, "save_step_batch", lambda *_: "kept")
+
+
 def run_until_stuck(step) -> int:
     """The update at which the loop gives up; the updates of the run if it does not."""
     loop = loop_of(step, epochs=20, accumulation=1)
@@ -206,8 +213,12 @@ def run_until_stuck(step) -> int:
         assert f"(update {loop.global_step} of 60)" in str(error)
         assert "not been finite for 10 updates in a row" in str(error)
         assert f"epoch {loop.epoch}, step {loop.step} " in str(error)
+        assert "The last batch is kept." in str(error)
+        assert loop.skipped == len(
+            [n for n in range(1, loop.global_step + 1) if not step._finite(n)]
+        )
         assert loop._loader.closed
-        assert loop._store.saved == []
+        assert loop._saver._store.saved == []
     return loop.global_step
 
 

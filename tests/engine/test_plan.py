@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from mindformers_vit.config.loader import load_yaml, set_dotted
+from mindformers_vit.engine.output import config_text
 from mindformers_vit.engine.plan import make_plan
+from mindformers_vit.engine.resume import _MAY_CHANGE, _as_of_now, _changes
 from mindformers_vit.errors import ConfigError
 
 pytestmark = pytest.mark.fast
@@ -79,7 +82,11 @@ def test_all_problems_come_together():
         (VIT, {"runner_config__num_classes": 10}, "num_classes: 10 given, but"),
         (VIT, {"runner_config__image_size": 32}, "runner_config.image_size: 32 given, but"),
         (VIT, {"trainer__type": "masked_image_modeling"}, "is for 'image_classification'"),
-        (VIT, {"use_parallel": True}, "use_parallel: several processes are not offered yet"),
+        (
+            VIT,
+            {"use_parallel": True},
+            "use_parallel: True given, but the environment names no rank",
+        ),
         (VIT, {"model__arch__type": "ViTForImageClasification"}, "did you mean 'ViTForImageC"),
         (VIT, {"model__model_config__type": "ViTMAEConfig"}, "takes 'ViTConfig'"),
         (VIT, {"processor__type": "ViTMAEProcessor"}, "takes 'ViTProcessor'"),
@@ -92,6 +99,7 @@ def test_all_problems_come_together():
         (MAE, {"model__model_config__image_size": 32}, "takes 32 x 32 pixels with 3 channels"),
         (VIT_BASE, {"train_dataset__label_smoothing": 0.1}, "mixup_op has a label_smoothing"),
         (VIT_BASE, {"runner_config__batch_size": 31}, "so it must be even, given 31"),
+        (VIT, {"eval_dataset__repeated_augmentation": 3}, "it belongs to train_dataset"),
         (VIT, {"lr_schedule__cooldown_epochs": 2}, "an option of type cosine_by_epoch only"),
         (
             VIT,
@@ -125,3 +133,44 @@ def test_the_mask_ratio_of_a_prediction_is_the_networks():
     values = set_dotted(load_yaml(MAE), "predict.mask_ratio", 0.9)
     assert make_plan(values).network.mask_ratio == 0.75
     assert make_plan(set_dotted(values, "run_mode", "predict")).network.mask_ratio == 0.9
+
+
+def test_label_maps_are_for_networks_with_a_loss_of_tokens():
+    found = problems(VIT, train_dataset__data_loader__label_map_dir="maps")
+    path = "train_dataset.data_loader.label_map_dir"
+    assert found == [f"{path}: a ViTConfig has no loss of its tokens; LV-ViT has"]
+
+
+def test_a_checkpoint_of_before_a_setting_was_invented_can_be_resumed():
+    now = config_text(make_plan(load_yaml(MAE)))
+    values = yaml.safe_load(now)
+    del values["train_dataset"]["repeated_augmentation"]
+    del values["optimizer"]["eps"]
+    before = yaml.safe_dump(values)
+    assert _changes(_as_of_now(before, "a"), yaml.safe_load(now), ()) == ""
+    values["optimizer"] |= {"beta1": 0.5, "gone": 1}
+    other = _as_of_now(yaml.safe_dump(values), "a")
+    assert "optimizer.beta1: 0.5 there" in _changes(other, yaml.safe_load(now), ())
+    assert "optimizer.gone: 1 there, not set here" in _changes(other, yaml.safe_load(now), ())
+
+
+def test_what_makes_the_pixels_or_the_targets_may_not_change_in_a_run():
+    """Where label maps lie may; and the processor where the training images have transforms."""
+    key = "train_dataset.data_loader.label_map_dir"
+    plain = load_yaml(ROOT / "configs/lvvit/run_lvvit_tiny_cpu.yaml")
+
+    def text(values: dict, *changes: tuple[str, object]) -> dict:
+        for name, value in changes:
+            values = set_dotted(values, name, value)
+        return yaml.safe_load(config_text(make_plan(values)))
+
+    maps = text(plain, (key, "maps"))
+    assert _changes(maps, text(plain, (key, "moved")), _MAY_CHANGE) == ""
+    assert _changes(maps, text(plain), _MAY_CHANGE) == f"  {key}: maps there, not set here"
+    assert _changes(text(plain), maps, _MAY_CHANGE) == f"  {key}: not set there, maps here"
+    size, mean = "processor.image_processor.size", "processor.image_processor.mean"
+    two = [text(load_yaml(MAE), (size, 64), (mean, [n, n, n])) for n in (0.4, 0.5)]
+    assert _changes(*two, _MAY_CHANGE) == ""
+    no_transforms = ("train_dataset.transforms", [])
+    two = [text(load_yaml(MAE), no_transforms, (mean, [n, n, n])) for n in (0.4, 0.5)]
+    assert f"  {mean}.0: 0.4 there, 0.5 here" in _changes(*two, _MAY_CHANGE)

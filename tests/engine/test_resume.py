@@ -141,11 +141,11 @@ def test_the_best_accuracy_so_far_is_in_the_checkpoint_of_the_same_step(run, tmp
     ("change", "said"),
     [
         (["--epochs", "3"], "runner_config.epochs: 2 there, 3 here"),
-        (["--batch_size", "2"], "runner_config.batch_size: 4 there, 2 here"),
+        (["--batch_size", "2"], "global batch (runner_config.batch_size x ranks): 4 there, 2 here"),
         # the same number of steps in an epoch, of other images
         (
             ["--batch_size", "2", "--gradient_accumulation_steps", "4"],
-            "runner_config.batch_size: 4 there, 2 here",
+            "global batch (runner_config.batch_size x ranks): 4 there, 2 here",
         ),
         (["--gradient_accumulation_steps", "3"], "gradient_accumulation_steps: 2 there, 3 here"),
         (["--seed", "9"], "seed: 0 there, 9 here"),
@@ -185,7 +185,7 @@ def test_a_new_run_leaves_nothing_of_the_old_one_in_its_way(run, tmp_path):
     """Resuming the second run must not find the first one's longer road."""
     assert run("vit", "out") == 0
     first = digest(trained(tmp_path / "out")[0])
-    assert run("vit", "out", "--seed", "7", stop_at(4)) == 0
+    assert run("vit", "out", "--seed", "7", stop_at(4), "--resume_training", "False") == 0
     assert run("vit", "out", "--seed", "7", *RESUME) == 0
     second = digest(trained(tmp_path / "out")[0])
     assert run("vit", "alone", "--seed", "7") == 0
@@ -201,3 +201,12 @@ def test_the_checkpoint_of_another_network_is_refused(run, configs, run_flags, t
     said = capsys.readouterr().err
     assert "model.model_config.num_hidden_layers: 2 there, 1 here" in said
     assert "Traceback" not in said
+
+
+def test_repeated_augmentation_resumes_in_the_middle_of_an_epoch(run, unbroken, tmp_path):
+    repeated = "--train_dataset.repeated_augmentation=3"
+    assert run("vit", "whole", repeated) == 0
+    assert run("vit", "broken", repeated, stop_at(2)) == 0
+    assert run("vit", "broken", repeated, *RESUME) == 0
+    assert_same(tmp_path / "whole", tmp_path / "broken")
+    assert digest(trained(tmp_path / "whole")[0]) != digest(trained(unbroken["vit"])[0])

@@ -1,6 +1,8 @@
 """What the engine builds for a run: its schedule; averages and resumption with batch norm."""
 
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from mindformers_vit.config.loader import load_yaml
 from mindformers_vit.engine.loop import Length
 from mindformers_vit.engine.plan import make_plan
+from mindformers_vit.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "smlpnet"
 
@@ -57,3 +60,14 @@ def test_moving_statistics_are_averaged_saved_and_resumed():
     assert first.keys() == second.keys()
     for key, array in first.items():
         np.testing.assert_array_equal(array, second[key], err_msg=key)
+
+
+def test_recomputation_is_of_every_block():
+    from mindformers_vit.engine.train import _recompute
+
+    marked = []
+    blocks = [SimpleNamespace(recompute=partial(marked.append, place)) for place in range(3)]
+    _recompute(SimpleNamespace(blocks=blocks[:2], decoder_blocks=blocks[2:]))
+    assert marked == [0, 1, 2]
+    with pytest.raises(ConfigError, match="True given, but the network has no blocks"):
+        _recompute(SimpleNamespace())

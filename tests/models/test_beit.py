@@ -94,11 +94,15 @@ def test_refusals_say_what_is_wrong(values, text):
         ("beit_base_patch16_224", "beit_base_p16_224"),
         ("beit_large_patch16_512.in22k_ft_in22k_in1k", "beit_large_p16_512"),
         ("beit_base_patch16_384_pt22k_ft22kto1k", "beit_base_p16_384"),
-        ("beit_large_patch16_224_pt22k_ft1k", "beit_large_p16_224"),
     ],
 )
 def test_names_of_timm_and_unilm(alias, name):
     assert find_model(alias)[1] == name
+
+
+def test_a_name_of_other_weights_of_the_same_network_is_not_known():
+    with pytest.raises(ConfigError, match="beit_large_patch16_224_pt22k_ft1k"):
+        find_model("beit_large_patch16_224_pt22k_ft1k")
 
 
 def test_processor_has_mean_and_deviation_one_half():

@@ -8,7 +8,7 @@ from mindformers_vit.errors import CheckpointError
 from mindformers_vit.models.beit.beit_config import BeitConfig
 from mindformers_vit.models.beit.beit_loading import loading_rules
 from mindformers_vit.models.beit.beit_params import SHARED_TABLE, block_table, parameter_specs
-from mindformers_vit.models.beit.convert_weight import convert_weight, infer_config
+from mindformers_vit.models.beit.convert_weight import CONVERTER, convert_weight
 from tests.models.conftest import GOLDENS, golden
 
 TINY = {
@@ -66,11 +66,14 @@ def test_there_and_back_with_the_index(name, tmp_path):
     source, ours, theirs = (
         GOLDENS / name / "weights.pth",
         tmp_path / "a.safetensors",
-        tmp_path / "b",
+        tmp_path / "b.pth",
     )
-    assert convert_weight(source, ours) == "BEiT, mean pooling"
+    assert convert_weight(source, ours).layout == "BEiT, mean pooling"
     assert not any("index" in tensor for tensor in read_weights(ours))
-    convert_weight(theirs, ours, reversed=True)
+    report = str(convert_weight(theirs, ours, reversed=True))
+    made = 2 if name == "beit_tiny" else 1
+    assert f".relative_position_index ({made})\nfile      " in report
+    assert f" mapped, 0 dropped, {made} made\n" in report
     original, again = (torch.load(x, weights_only=True)["model"] for x in (source, theirs))
     assert original.keys() == again.keys()
     for tensor, value in original.items():
@@ -82,16 +85,28 @@ def test_there_and_back_with_the_index(name, tmp_path):
 @pytest.mark.parametrize("name", ["module", "raw", "no_index"])
 def test_layouts_of_the_same_network(name, torch_files, tmp_path):
     ours = tmp_path / "a.safetensors"
-    assert convert_weight(torch_files[name], ours) == "BEiT, mean pooling"
+    assert convert_weight(torch_files[name], ours).layout == "BEiT, mean pooling"
     arrays = read_weights(ours)
     assert arrays.keys() == parameter_specs(BeitConfig(**TINY)).keys()
-    assert infer_config({k: v.shape for k, v in arrays.items()}) == BeitConfig(**TINY)
+    assert CONVERTER.configure({k: v.shape for k, v in arrays.items()}, {}) == BeitConfig(**TINY)
 
 
 @pytest.mark.fast
 def test_a_pretraining_file_leaves_what_no_network_here_has(torch_files, tmp_path):
     ours = tmp_path / "a.safetensors"
-    assert convert_weight(torch_files["pretrained"], ours) == "BEiT, pretrained"
+    report = convert_weight(torch_files["pretrained"], ours)
+    assert report.layout == "BEiT, pretrained"
+    lines = [line for line in str(report).splitlines() if line[2:7] in ("dropp", "new  ", "extra")]
+    assert lines == [
+        "  dropped rel_pos_bias.relative_position_index (1)",
+        "  dropped mask_token (1)",
+        "  dropped lm_head.weight (1)",
+        "  dropped lm_head.bias (1)",
+        "  new     fc_norm.* (2)",
+        "  new     head.* (2)",
+        "  extra   norm.beta (1)",
+        "  extra   norm.gamma (1)",
+    ]
     names = set(read_weights(ours))
     assert {SHARED_TABLE, "norm.gamma", "blocks.1.gamma_2"} <= names
     assert not names & {"mask_token", "lm_head.weight", "head.weight", TABLES[0]}
@@ -116,7 +131,7 @@ def test_what_does_not_fit_is_named_and_nothing_written(name, text, torch_files,
 def test_a_file_of_another_family_is_refused(tmp_path):
     ours = tmp_path / "a.safetensors"
     for name in ("mae_pretrain_tiny", "vit_mean_pool_tiny"):
-        with pytest.raises(CheckpointError, match=r"\+ pos_embed .*: not in the table"):
+        with pytest.raises(CheckpointError, match=f"another family .{name.partition('_')[0]}."):
             convert_weight(GOLDENS / name / "weights.pth", ours)
     assert not ours.exists()
 

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from mindformers_vit.checkpoint.weights import read_weights
-from mindformers_vit.errors import CheckpointError
+from mindformers_vit.errors import CheckpointError, ConfigError
+from mindformers_vit.models.beit import convert_weight as beit
 from mindformers_vit.models.mae import convert_weight as mae
 from mindformers_vit.models.vit import convert_weight as vit
-from tests.models.conftest import GOLDENS
+from tests.models.conftest import GOLDENS, UNTOLD
 
 pytestmark = pytest.mark.fast
 
@@ -32,17 +34,36 @@ def load(path: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(("module", "file", "layout"), CASES)
 def test_there_and_back(module, file, layout, tmp_path):
     ours, theirs = tmp_path / "a.safetensors", tmp_path / "b.pth"
-    assert module.convert_weight(GOLDENS / file, ours) == layout
-    assert module.convert_weight(theirs, ours, reversed=True) == layout
+    settings = UNTOLD[file.partition("_")[0]]
+    assert module.convert_weight(GOLDENS / file, ours, settings=settings).layout == layout
+    assert module.convert_weight(theirs, ours, reversed=True).layout == layout
     original, again = load(GOLDENS / file), load(theirs)
     assert original.keys() == again.keys()
     for name in original:
         assert torch.equal(original[name], again[name]), name
 
 
+def test_safetensors_with_pytorch_names(tmp_path):
+    """Written by the ending, and read."""
+    source, ours = GOLDENS / "beit_tiny/weights.pth", tmp_path / "a.safetensors"
+    beit.convert_weight(source, ours)
+    beit.convert_weight(tmp_path / "b.safetensors", ours, reversed=True)
+    original, again = load(source), load_file(tmp_path / "b.safetensors")
+    assert original.keys() == again.keys()
+    assert all(torch.equal(original[name], again[name]) for name in original)
+    report = beit.convert_weight(tmp_path / "b.safetensors", tmp_path / "c.safetensors")
+    assert report.layout == "BEiT, mean pooling"
+    for wrong in ({"torch_path": ours}, {"container": "model"}, {"layout": "tf"}):
+        arguments = {"torch_path": tmp_path / "d.pth", "mindspore_path": ours} | wrong
+        with pytest.raises(ConfigError, match=r"--(torch_path|container|layout): "):
+            beit.convert_weight(**arguments, reversed=True)
+    assert not (tmp_path / "d.pth").exists()
+
+
 def test_only_the_leaf_of_a_norm_changes(tmp_path):
     target = tmp_path / "a.safetensors"
-    vit.convert_weight(GOLDENS / "vit_mean_pool_tiny/weights.pth", target)
+    source = GOLDENS / "vit_mean_pool_tiny/weights.pth"
+    vit.convert_weight(source, target, settings=UNTOLD["vit"])
     names = set(read_weights(target))
     assert {"fc_norm.gamma", "blocks.2.norm1.beta", "blocks.0.attn.qkv.weight"} <= names
     assert not any(n.endswith(("norm.weight", "norm1.weight", "norm2.bias")) for n in names)
@@ -53,7 +74,7 @@ def test_a_file_of_a_training_run_with_half_precision(tmp_path):
     model = {k: v.half() for k, v in load(GOLDENS / "mae_pretrain_tiny/weights.pth").items()}
     extra = {"optimizer": {"state": {}}, "epoch": 3, "args": argparse.Namespace(lr=1e-3)}
     torch.save({"model": model, **extra}, source)
-    mae.convert_weight(source, target)
+    mae.convert_weight(source, target, settings=UNTOLD["mae"])
     assert all(array.dtype == np.float32 for array in read_weights(target).values())
 
 
@@ -78,7 +99,7 @@ def _changed(tmp_path, **changes):
             r"~ norm.gamma: \(47,\) found, \(48,\) expected",
         ),
         ({"cls_token": None}, "'cls_token' is missing, which every such network has"),
-        ({"pos_embed": torch.ones(1, 16, 48)}, "pos_embed has 16 rows, not 1"),
+        ({"pos_embed": torch.ones(1, 16, 48)}, "pos_embed is not one row and a square grid"),
         ({"blocks__1__attn__qkv__weight": None}, r"- blocks.1.attn.qkv.weight \(144, 48\)"),
     ],
 )
@@ -109,16 +130,41 @@ def test_files_that_are_something_else(tmp_path):
 def test_the_command_line_from_the_repository(tmp_path):
     root = Path(__file__).parents[2]
     script = "mindformers_vit/models/mae/convert_weight.py"
-    source = str(GOLDENS / "mae_pretrain_tiny/weights.pth")
+    source = "tests/goldens/mae_pretrain_tiny/weights.pth"
     target = tmp_path / "a.safetensors"
 
     def run(source: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, script, "--torch_path", source, "--mindspore_path", str(target)]
+        command += ["--num_attention_heads", "4", "--decoder_num_attention_heads", "4"]
         return subprocess.run(command, cwd=root, capture_output=True, text=True)
 
     done = run(source)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{target} written (facebookresearch/mae, encoder and decoder)\n"
+    assert (
+        done.stdout
+        == f"""\
+read      {source}, PyTorch file,
+          tensors under 'model'
+layout    facebookresearch/mae, encoder and decoder
+network   ViTMAEForPreTraining, image_size 32, patch_size 8, hidden_size 48,
+          num_hidden_layers 2, num_attention_heads 4
+  mapped  cls_token (1) -> cls_token (1)
+  mapped  pos_embed (1) -> pos_embed (1)
+  mapped  patch_embed.proj.* (2) -> patch_embed.proj.* (2)
+  mapped  blocks.{{i}}.* (24) -> blocks.{{i}}.* (24)
+  mapped  norm.* (2) -> norm.* (2)
+  mapped  mask_token (1) -> mask_token (1)
+  mapped  decoder_pos_embed (1) -> decoder_pos_embed (1)
+  mapped  decoder_embed.* (2) -> decoder_embed.* (2)
+  mapped  decoder_blocks.{{i}}.* (24) -> decoder_blocks.{{i}}.* (24)
+  mapped  decoder_norm.* (2) -> decoder_norm.* (2)
+  mapped  decoder_pred.* (2) -> decoder_pred.* (2)
+file      62 tensors: 62 mapped, 0 dropped
+ours      62 parameters, 100,720 values: 62 mapped, 0 new when loaded
+written   {target},
+          {target.with_suffix(".yaml")}
+"""
+    )
     failed = run("missing.pth")
-    assert failed.returncode == 2
+    assert failed.returncode == 1
     assert failed.stderr == "error: 'missing.pth': no such file\n"

@@ -13,7 +13,7 @@ from mindformers_vit.models.lvvit.lvvit_config import FAMILY, LVViTConfig
 from mindformers_vit.models.lvvit.lvvit_loading import loading_rules
 from mindformers_vit.models.lvvit.lvvit_params import parameter_specs
 from mindformers_vit.models.lvvit.lvvit_processor import LVViTProcessor
-from tests.models.conftest import GOLDENS, LVVIT_TINY, golden
+from tests.models.conftest import GOLDENS, LVVIT_TINY, UNTOLD, golden
 
 pytestmark = pytest.mark.fast
 
@@ -94,7 +94,8 @@ def test_refused_settings(values, text):
 def test_every_wrapping_is_read(wrap, tmp_path):
     source, target = tmp_path / "a.pth.tar", tmp_path / "a.safetensors"
     torch.save(wrap(tensors()), source)
-    assert convert_weight(source, target) == "zihangJiang/TokenLabeling"
+    report = convert_weight(source, target, settings=UNTOLD["lvvit"])
+    assert report.layout == "zihangJiang/TokenLabeling"
     arrays = read_weights(target)
     config = LVViTConfig(**LVVIT_TINY)
     assert {n: a.shape for n, a in arrays.items()} == shapes_of(parameter_specs(config))
@@ -105,7 +106,7 @@ def test_every_wrapping_is_read(wrap, tmp_path):
 def test_there_and_back(tmp_path):
     """Everything but the counters, which PyTorch puts back by itself."""
     ours, theirs = tmp_path / "a.ckpt.safetensors", tmp_path / "b.pth"
-    convert_weight(WEIGHTS, ours)
+    convert_weight(WEIGHTS, ours, settings=UNTOLD["lvvit"])
     convert_weight(theirs, ours, reversed=True)
     again = torch.load(theirs, weights_only=True)["state_dict"]
     original = {n: t for n, t in tensors().items() if not n.endswith("num_batches_tracked")}

@@ -165,6 +165,13 @@ def test_a_name_without_weights_says_where_they_belong(monkeypatch, tmp_path):
     same(AutoModel.from_pretrained("mae_vit_tiny_p8").state_arrays(), other)
 
 
+def test_an_output_directory_means_its_finished_network(tmp_path):
+    network = AutoModel.from_config("vit_tiny_p8", seed=3)
+    network.save_pretrained(tmp_path / "checkpoint_network" / "rank_0", save_name="network")
+    (tmp_path / "config_train.yaml").write_text("model: {arch: {type: ViTForImageClassification}}")
+    same(AutoModel.from_pretrained(tmp_path).state_arrays(), network.state_arrays())
+
+
 def test_a_run_yaml_names_its_weights(monkeypatch, tmp_path, converted):
     run = {
         "run_mode": "eval",

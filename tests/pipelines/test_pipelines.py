@@ -60,8 +60,15 @@ def test_options_of_another_task_are_refused():
         ("masked_image_modeling", PerfectMAE(), {"seed": -1}, "seed: must be"),
         ("image_classification", Classifier(), {"top_k": 0}, "top_k: must be"),
         ("image_classification", Classifier(), {"batch_size": 0}, "batch_size: must be"),
-        ("image_classification", Classifier(), {"candidate_labels": "a"}, "not one string"),
+        (
+            "image_classification",
+            Classifier(),
+            {"candidate_labels": "a"},
+            "allowed: a list of names, imag",
+        ),
         ("image_classification", object(), {}, "object has no config"),
+        ("image_classification", Classifier(), {"backend": "pt"}, "'pt' given; allowed: ms"),
+        ("image_classification", Classifier(), {"tokenizer": "a"}, "vision models have none"),
     ],
 )
 def test_what_does_not_fit_is_said(task, network, options, words):
@@ -116,6 +123,11 @@ def test_candidate_labels():
     short = pipeline("image_classification", Classifier(), Processor(), candidate_labels=["a"])
     with pytest.raises(ConfigError, match="1 names, but the network has 3 classes"):
         short(coloured(GREEN))
+    imagenet = pipeline(
+        "image_classification", Classifier(), Processor(), candidate_labels="imagenet"
+    )
+    with pytest.raises(ConfigError, match="1000 names, but the network has 3 classes"):
+        imagenet(coloured(GREEN))
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 4, 7])

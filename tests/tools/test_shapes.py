@@ -111,6 +111,8 @@ def test_command_line(tmp_path, caplog):
     command += ["--labelled_per_class", "1", "--val_per_class", "1"]
     assert tool.main(command) == 0
     assert len(files(tmp_path / "d")) == 36
+    assert tool.main([*command, "--label_maps"]) == 0
+    assert len(list((tmp_path / "d" / "label_maps" / "train").rglob("*.npy"))) == 12
     assert tool.main([*command, "--seed", "5"]) == 2
     assert "seed: 0 there, 5 asked for" in caplog.text
 

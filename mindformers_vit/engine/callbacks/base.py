@@ -16,7 +16,7 @@ A callback is its own settings: the keys of its yaml entry are its fields, its s
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from mindformers_vit.config.strict import StrictModel
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 class Callback(StrictModel):
     """Base of every callback; each hook does nothing until overridden."""
 
+    every_rank: ClassVar[bool] = True  # False: writes what is common, so on the first rank only
+
     def on_train_begin(self, loop: TrainLoop) -> None:
         """Everything is built and, when resuming, restored; no step has run."""
 
@@ -39,7 +41,7 @@ class Callback(StrictModel):
         """After an update; `loop.record` holds loss, lr, time."""
 
     def on_epoch_end(self, loop: TrainLoop) -> None:
-        """After the last step of an epoch."""
+        """After the last step of an epoch; again, when a run is resumed exactly there."""
 
     def on_evaluate_end(self, loop: TrainLoop) -> None:
         """After an evaluation; `loop.metrics` holds its result."""

@@ -19,9 +19,10 @@ class CheckpointMonitor(Callback):
     save_checkpoint_steps: int | None = Field(None, gt=0)
     save_checkpoint_epochs: int | None = Field(None, gt=0)
     keep_checkpoint_max: int = Field(5, gt=0)
+    keep_every_n_epochs: int | None = Field(None, gt=0)  # new: of these the newest stays for good
     checkpoint_format: Literal["safetensors", "ckpt"] = "safetensors"
     integrated_save: Any = None  # MindFormers': a checkpoint here is always whole
-    async_save: Literal[False] = False
+    async_save: bool = False  # write in a thread while training goes on
 
     def on_step_end(self, loop: TrainLoop) -> None:
         if self.save_checkpoint_steps and loop.global_step % self.save_checkpoint_steps == 0:

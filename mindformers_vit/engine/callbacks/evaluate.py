@@ -22,6 +22,6 @@ class EvaluateCallback(Callback):
 
     def on_epoch_end(self, loop: TrainLoop) -> None:
         due = loop.epoch >= self.start_epoch and loop.epoch % self.epoch_interval == 0
-        if due or loop.epoch == loop.epochs:
+        if (due or loop.epoch == loop.epochs) and loop.evaluated_step != loop.global_step:
             loop.evaluate()
             logger.info("epoch %d: %s", loop.epoch, loop.metrics)

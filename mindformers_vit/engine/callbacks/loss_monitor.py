@@ -1,16 +1,14 @@
-"""Says how training goes: MindFormers' log line, and on a terminal a progress bar with the ETA."""
+"""Says how training goes: MindFormers' log line, and on a terminal a live line instead."""
 
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from typing import Any
 
 from pydantic import Field, PrivateAttr
-from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
+from mindformers_vit.engine import progress
 from mindformers_vit.engine.callbacks.base import Callback
 from mindformers_vit.engine.loop import TrainLoop
 from mindformers_vit.registry import callbacks
@@ -20,34 +18,30 @@ logger = logging.getLogger(__name__)
 
 @callbacks.register("MFLossMonitor", "LossMonitor")
 class LossMonitor(Callback):
-    """Logs every `per_print_times` steps; on a terminal a bar instead shows the rest."""
+    """Logs every `per_print_times` steps; a terminal shows the live line, the log file has both."""
 
     per_print_times: int = Field(1, gt=0)
-    _bar: Any = PrivateAttr(None)
-    _redirect: Any = PrivateAttr(None)
+    _live: Any = PrivateAttr(None)
 
     def on_train_begin(self, loop: TrainLoop) -> None:
-        if sys.stderr.isatty():
-            self._redirect = logging_redirect_tqdm([logging.getLogger("mindformers_vit")])
-            self._redirect.__enter__()
-            self._bar = tqdm(
-                total=loop.total_steps, initial=loop.global_step, unit="step", dynamic_ncols=True
-            )
+        if progress.is_terminal():
+            self._live = progress.Progress()
+
+    def on_epoch_begin(self, loop: TrainLoop) -> None:
+        if self._live is not None:
+            self._live.begin_epoch(loop)
 
     def on_step_end(self, loop: TrainLoop) -> None:
-        record = loop.record
-        if self._bar is not None:
-            self._bar.set_postfix(loss=f"{record.loss:.4f}", lr=f"{record.lr:.2e}", refresh=False)
-            self._bar.update(1)
+        if self._live is not None:
+            self._live.step(loop)
         last = loop.step == loop.steps_per_epoch
         if loop.global_step % self.per_print_times == 0 or last:
             for line in format_lines(loop):
-                logger.info(line)
+                logger.info(line, extra=progress.LOG_ONLY if self._live else None)
 
     def on_train_end(self, loop: TrainLoop) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._redirect.__exit__(None, None, None)
+        if self._live is not None:
+            self._live.close()
 
 
 def format_lines(loop: TrainLoop) -> list[str]:
@@ -61,9 +55,10 @@ def format_lines(loop: TrainLoop) -> list[str]:
     clock = time.strftime("%H:%M:%S", time.gmtime(loop.seconds_left()))
     days = int(loop.seconds_left() // 86400)
     left = f"{days} d {clock}" if days else clock
+    speed = record.images_per_second / loop.world.size
     return [
         f"{{ Epoch:[{epoch}], step:[{step}], loss: {record.loss:.6f}, "
         f"per_step_time: {1000 * record.seconds:.0f}ms, lr: {record.lr:.6g}, "
         f"overflow cond: {not record.finite}, loss_scale: {record.loss_scale:.1f} }}",
-        f"{100 * done:7.1f}% |{bar:<50}| {record.images_per_second:.2f} samples/s/p  {left} }}",
+        f"{100 * done:7.1f}% |{bar:<50}| {speed:.2f} samples/s/p  {left} }}",
     ]

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field, PrivateAttr
 
+from mindformers_vit.checkpoint import files
 from mindformers_vit.engine.callbacks.base import Callback
 from mindformers_vit.engine.loop import TrainLoop
 from mindformers_vit.registry import callbacks
+
+logger = logging.getLogger(__name__)
 
 
 @callbacks.register("MetricsWriter", "SummaryMonitor")
 class MetricsWriter(Callback):
     """Writes into the output directory; a resumed run appends."""
 
+    every_rank: ClassVar[bool] = False
     every_steps: int = Field(1, gt=0)
     tensorboard: bool = True
     keep_default_action: Any = None  # MindFormers' SummaryMonitor
@@ -26,8 +31,8 @@ class MetricsWriter(Callback):
 
     def on_train_begin(self, loop: TrainLoop) -> None:
         path = loop.output_dir / "metrics.jsonl"
-        _drop_after(path, loop.global_step)
-        self._file = path.open("a", encoding="utf-8", buffering=1)
+        _drop_after(path, loop)
+        self._file = path.open("ab", buffering=0)
         if self.tensorboard:
             from tensorboardX import SummaryWriter
 
@@ -58,24 +63,30 @@ class MetricsWriter(Callback):
     def _write(self, loop: TrainLoop, **values: Any) -> None:
         place = {"step": loop.global_step, "epoch": loop.epoch}
         finite = {k: v if math.isfinite(v) else None for k, v in values.items()}  # JSON has no NaN
-        self._file.write(json.dumps(place | finite, allow_nan=False) + "\n")
+        try:
+            self._file.write((json.dumps(place | finite, allow_nan=False) + "\n").encode())
+        except OSError as error:
+            logger.warning("%s: the numbers of a step are lost: %s", self._file.name, error)
         if self._board is not None:
             for name, value in values.items():
                 self._board.add_scalar(name.replace(" ", "_"), float(value), loop.global_step)
 
 
-def _drop_after(path: Path, step: int) -> None:
-    """Forget the steps that a resumed run takes again, and a line cut by a kill."""
+def _drop_after(path: Path, loop: TrainLoop) -> None:
+    """Forget what a resumed run does again (steps, an evaluation) and a line cut by a kill."""
     if not path.is_file():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
         try:
-            if json.loads(line)["step"] <= step:
+            values = json.loads(line)
+            last = loop.global_step if "lr" in values else loop.evaluated_step
+            if values["step"] <= last:
                 kept.append(line)
         except (ValueError, KeyError, TypeError):
             continue
-    path.write_text("".join(kept), encoding="utf-8")
+    with files.replacing(path) as temporary:
+        files.write_file(temporary, "".join(kept).encode())
 
 
 @callbacks.register("ObsMonitor")

@@ -5,8 +5,6 @@ Legend: B batch, C channels, H, W image, N patches, T = N + 1 tokens, D width, L
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import mindspore as ms
 import numpy as np
 from mindspore import nn, ops
@@ -21,9 +19,7 @@ from mindformers_vit.models.layers.layer_scale import ScaleChannels
 from mindformers_vit.models.layers.linear import Linear, zeros_parameter
 from mindformers_vit.models.layers.mlp import Mlp
 from mindformers_vit.models.layers.norm import LayerNorm
-from mindformers_vit.models.layers.parameters import ParamSpecs
 from mindformers_vit.models.layers.patch_embed import PatchEmbed, patchify
-from mindformers_vit.models.loading import Array, LoadingRules
 
 
 class BeitBlock(nn.Cell):
@@ -92,6 +88,8 @@ class BeitForImageClassification(PreTrainedModel):
     """
 
     family = FAMILY
+    parameter_specs = staticmethod(beit_params.parameter_specs)
+    loading_rules = staticmethod(beit_loading.loading_rules)
 
     def __init__(self, config: BeitConfig, *, seed: int = 0) -> None:
         super().__init__(config)
@@ -119,16 +117,6 @@ class BeitForImageClassification(PreTrainedModel):
             self.norm = norm
         self.head = Linear(width, config.num_labels, compute_dtype=dtype)
         self.init_weights(seed)
-
-    @staticmethod
-    def parameter_specs(config: BeitConfig) -> ParamSpecs:
-        return beit_params.parameter_specs(config)
-
-    @staticmethod
-    def loading_rules(
-        config: BeitConfig, loaded: Mapping[str, Array], *, new_parts: bool
-    ) -> LoadingRules:
-        return beit_loading.loading_rules(config, loaded, new_parts=new_parts)
 
     def no_weight_decay(self) -> set[str]:
         return set(beit_params.NO_WEIGHT_DECAY)

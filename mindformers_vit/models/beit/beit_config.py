@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from mindformers_vit.models.transformer_config import TransformerConfig
-from mindformers_vit.models.vision_config import Positive, not_all_named
+from mindformers_vit.models.vision_config import ClassifierConfig
 from mindformers_vit.registry import ModelFamily, register_family
 
 
-class BeitConfig(TransformerConfig):
+class BeitConfig(ClassifierConfig, TransformerConfig):
     """Trunk, position bias, pooling and head; the defaults are BEiT-B/16 with 1000 classes.
 
     `qkv_bias` is one of q and v only, as BEiT has it.
@@ -21,14 +21,11 @@ class BeitConfig(TransformerConfig):
     use_shared_relative_position_bias: bool = False  # one table for all blocks, as in pretraining
     use_absolute_position_embeddings: Literal[False] = False  # no published classifier has them
     layer_scale_init_value: Annotated[float, Field(ge=0)] = 0.1  # 0: no layer scale
-    drop_path_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the last block
     use_mean_pooling: bool = True  # mean over patches then `fc_norm`; else `norm`, class token
-    num_labels: Positive = 1000
     loss_type: Literal["SoftTargetCrossEntropy", "CrossEntropyLoss"] = "SoftTargetCrossEntropy"
-    id2label: dict[int, str] | None = None  # class index -> name, for every class
 
     def _problems(self) -> list[str]:
-        problems = super()._problems() + not_all_named(self.id2label, self.num_labels)
+        problems = super()._problems()
         if not (self.use_relative_position_bias or self.use_shared_relative_position_bias):
             problems.append(
                 "use_relative_position_bias and use_shared_relative_position_bias are both False: "
@@ -60,10 +57,7 @@ def _aliases() -> dict[str, str]:
     """timm's and microsoft/unilm's names of the classifiers with 1000 classes."""
     endings = ("", ".in22k_ft_in22k_in1k", "_pt22k_ft22kto1k")
     names = {name: name.replace("_p16_", "_patch16_") for name in _PUBLISHED}
-    found = {other + ending: name for name, other in names.items() for ending in endings}
-    for name in ("beit_base_p16_224", "beit_large_p16_224"):
-        found[names[name] + "_pt22k_ft1k"] = name
-    return found
+    return {other + ending: name for name, other in names.items() for ending in endings}
 
 
 FAMILY = register_family(

@@ -6,13 +6,16 @@
 
 Reads the files of https://github.com/microsoft/unilm (beit and beit2, MIT licence) and timm's,
 which have the same names: fine-tuned, with one table a block or one for all blocks, and pretrained
-(mask token and token head are left out: no network here has them).
+(mask token and token head are left out: no network here has them). Besides, transformers'
+BeitForImageClassification and BeitForMaskedImageModeling.
 """
 
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,8 +23,8 @@ if not __package__:  # run as a file: Python then sees this folder in the reposi
     sys.path[0] = str(Path(__file__).resolve().parents[3])
 
 from mindformers_vit.errors import CheckpointError
-from mindformers_vit.models import convert
-from mindformers_vit.models.beit.beit_config import BeitConfig
+from mindformers_vit.models import hugging_face as hf
+from mindformers_vit.models.beit.beit_config import FAMILY, BeitConfig
 from mindformers_vit.models.beit.beit_params import (
     SHARED_TABLE,
     TABLE,
@@ -29,20 +32,22 @@ from mindformers_vit.models.beit.beit_params import (
     parameter_specs,
 )
 from mindformers_vit.models.beit.relative_position import relative_position_index, square_grid
-from mindformers_vit.models.convert import (
+from mindformers_vit.models.conversion_table import (
     Array,
     Layout,
     Row,
     Shapes,
+    dropped,
     linear_rows,
     norm_rows,
     same,
 )
+from mindformers_vit.models.convert import Converter
+from mindformers_vit.models.convert_cli import main
 from mindformers_vit.models.infer_config import block_settings, shape_of
-from mindformers_vit.models.layers.parameters import norm, shapes_of
+from mindformers_vit.models.layers.parameters import ParamSpecs, norm
 
-INDEX = "relative_position_index"
-BLOCK = "blocks.{i}"
+BLOCK, INDEX = "blocks.{i}", "relative_position_index"
 ENCODER = [
     *same("cls_token", SHARED_TABLE, f"{BLOCK}.attn.{TABLE}"),
     *linear_rows("patch_embed.proj"),
@@ -53,14 +58,38 @@ ENCODER = [
     *linear_rows(f"{BLOCK}.mlp.fc1"),
     *linear_rows(f"{BLOCK}.mlp.fc2"),
     *same(f"{BLOCK}.gamma_1", f"{BLOCK}.gamma_2"),
-    Row(f"rel_pos_bias.{INDEX}", None),
-    Row(f"{BLOCK}.attn.{INDEX}", None),
+    *dropped(f"rel_pos_bias.{INDEX}", f"{BLOCK}.attn.{INDEX}"),
 ]
 HEAD = linear_rows("head")
-LEFT_OUT = [Row(name, None) for name in ("mask_token", "lm_head.weight", "lm_head.bias")]
+LEFT_OUT = dropped("mask_token", "lm_head.weight", "lm_head.bias")
+
+LAYER = "beit.encoder.layer.{i}"
+SHARED_BIAS = "beit.encoder.relative_position_bias"
+BLOCK_BIAS = f"{LAYER}.attention.attention.relative_position_bias"
+HF_ENCODER = [
+    *hf.embedding_rows("beit.embeddings"),
+    Row(f"{SHARED_BIAS}.{TABLE}", SHARED_TABLE),
+    Row(f"{BLOCK_BIAS}.{TABLE}", f"{BLOCK}.attn.{TABLE}"),
+    *hf.block_rows(LAYER, BLOCK),
+    Row(f"{LAYER}.attention.attention.query.bias", f"{BLOCK}.attn.q_bias"),
+    Row(f"{LAYER}.attention.attention.value.bias", f"{BLOCK}.attn.v_bias"),
+    *(Row(f"{LAYER}.lambda_{n}", f"{BLOCK}.gamma_{n}") for n in (1, 2)),
+    *dropped("beit.embeddings.mask_token", f"{SHARED_BIAS}.{INDEX}", f"{BLOCK_BIAS}.{INDEX}"),
+]
+HF_CLASSIFIER = [
+    *HF_ENCODER,
+    *norm_rows("beit.pooler.layernorm", "fc_norm"),
+    *norm_rows("beit.layernorm", "norm"),
+    *linear_rows("classifier", "head"),
+]
+HF_PRETRAINED = [
+    *HF_ENCODER,
+    *norm_rows("layernorm", "norm"),
+    *dropped("lm_head.weight", "lm_head.bias"),
+]
 
 
-def infer_config(shapes: Shapes) -> BeitConfig:
+def tell(shapes: Shapes) -> dict[str, Any]:
     """The settings that shapes tell.
 
     Raises:
@@ -70,53 +99,57 @@ def infer_config(shapes: Shapes) -> BeitConfig:
     if not tables:
         raise CheckpointError(f"no '{TABLE}' is there, which every BEiT has")
     rows, heads = shape_of(shapes, tables[0], 2)
-    blocks = block_settings(shapes)
-    settings = blocks | {
-        "image_size": square_grid(rows) * blocks["patch_size"],
+    settings = block_settings(shapes)
+    settings |= {
+        "image_size": square_grid(rows) * settings["patch_size"],
         "num_attention_heads": heads,
         "qkv_bias": "blocks.0.attn.q_bias" in shapes,
         "use_shared_relative_position_bias": SHARED_TABLE in shapes,
         "use_relative_position_bias": tables != [SHARED_TABLE],
-        "layer_scale_init_value": 0.1 if "blocks.0.gamma_1" in shapes else 0.0,
-        "use_mean_pooling": "norm.gamma" not in shapes,
-        "num_labels": shape_of(shapes, "head.weight", 2)[0] if "head.weight" in shapes else 1,
+        # a pretrained one is fine-tuned with mean pooling, whatever norm it ends with
+        "use_mean_pooling": not {"norm.gamma", "head.weight"} <= shapes.keys(),
     }
-    try:
-        return BeitConfig(**settings)
-    except ValueError as error:
-        raise CheckpointError(f"no BEiT has these shapes: {error}") from error
+    if "head.weight" in shapes:
+        settings["num_labels"] = shape_of(shapes, "head.weight", 2)[0]
+    if "blocks.0.gamma_1" not in shapes:
+        settings["layer_scale_init_value"] = 0.0
+    return settings
 
 
-def _classifier(shapes: Shapes) -> Shapes:
-    return shapes_of(parameter_specs(infer_config(shapes)))
+def _pretrained(config: BeitConfig) -> ParamSpecs:
+    return {**encoder_specs(config), **norm("norm", config.hidden_size)}
 
 
-def _pretrained(shapes: Shapes) -> Shapes:
-    config = infer_config(shapes)
-    return shapes_of({**encoder_specs(config), **norm("norm", config.hidden_size)})
-
-
-def _constants(shapes: Shapes) -> dict[str, Array]:
+def _constants(config: BeitConfig, shapes: Shapes) -> dict[str, Array]:
     """`relative_position_index` beside every table."""
-    config = infer_config(shapes)
     index = relative_position_index(config.grid)
     tables = (name for name in shapes if name.endswith(TABLE))
     return {name.removesuffix(TABLE) + INDEX: np.array(index) for name in tables}
 
 
-LAYOUTS = [
-    Layout("BEiT, mean pooling", [*ENCODER, *norm_rows("fc_norm"), *HEAD], _classifier, _constants),
-    Layout("BEiT, class token", [*ENCODER, *norm_rows("norm"), *HEAD], _classifier, _constants),
-    Layout("BEiT, pretrained", [*ENCODER, *norm_rows("norm"), *LEFT_OUT], _pretrained, _constants),
-]
+_published = partial(Layout, constants=_constants)
+CONVERTER = Converter(
+    FAMILY,
+    layouts=(
+        _published("BEiT, mean pooling", ENCODER + norm_rows("fc_norm") + HEAD, parameter_specs),
+        _published("BEiT, class token", ENCODER + norm_rows("norm") + HEAD, parameter_specs),
+        _published("BEiT, pretrained", ENCODER + norm_rows("norm") + LEFT_OUT, _pretrained),
+        Layout(
+            "transformers, BeitForImageClassification",
+            HF_CLASSIFIER,
+            parameter_specs,
+            "huggingface",
+        ),
+        Layout(
+            "transformers, BeitForMaskedImageModeling", HF_PRETRAINED, _pretrained, "huggingface"
+        ),
+    ),
+    tell=tell,
+    specs=parameter_specs,
+    model_type="beit",
+)
 
-
-def convert_weight(
-    torch_path: str | Path, mindspore_path: str | Path, *, reversed: bool = False
-) -> str:
-    """See `mindformers_vit.models.convert.convert_weight`."""
-    return convert.convert_weight(torch_path, mindspore_path, LAYOUTS, reversed=reversed)
-
+convert_weight = CONVERTER.convert_weight
 
 if __name__ == "__main__":
-    sys.exit(convert.main(convert_weight, "BEiT weights, PyTorch <-> MindSpore."))
+    sys.exit(main(CONVERTER))

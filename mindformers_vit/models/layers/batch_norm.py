@@ -52,12 +52,15 @@ class BatchNorm(nn.Cell):
         width: size C of the last axis.
         eps: added to the variance.
         momentum: share of the newest batch in the moving statistics, as in PyTorch.
+        affine: False has neither gamma nor beta.
     """
 
-    def __init__(self, width: int, *, eps: float = 1e-5, momentum: float = 0.1) -> None:
+    def __init__(
+        self, width: int, *, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True
+    ) -> None:
         super().__init__()
-        self.gamma = zeros_parameter((width,))
-        self.beta = zeros_parameter((width,))
+        self.gamma = zeros_parameter((width,)) if affine else ops.ones(width, ms.float32)
+        self.beta = zeros_parameter((width,)) if affine else ops.zeros(width, ms.float32)
         self.moving_mean = zeros_parameter((width,), trainable=False)
         self.moving_variance = zeros_parameter((width,), trainable=False)
         self.width = width

@@ -140,8 +140,12 @@ def norm(name: str, width: int) -> ParamSpecs:
 
 def batch_norm(name: str, width: int) -> ParamSpecs:
     """A `norm` with its moving statistics: those of N(0, 1) at first, changed without gradients."""
+    return {**norm(name, width), **moving_statistics(name, width)}
+
+
+def moving_statistics(name: str, width: int) -> ParamSpecs:
+    """Those of a `batch_norm`, all that one without gamma and beta has."""
     return {
-        **norm(name, width),
         f"{name}.moving_mean": ParamSpec((width,), zeros, trainable=False),
         f"{name}.moving_variance": ParamSpec((width,), ones, trainable=False),
     }

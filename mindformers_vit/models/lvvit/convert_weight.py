@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 if not __package__:  # run as a file: Python then sees this folder in the repository's place
     sys.path[0] = str(Path(__file__).resolve().parents[3])
 
-from mindformers_vit.errors import CheckpointError
-from mindformers_vit.models import convert
-from mindformers_vit.models.convert import (
+from mindformers_vit.models.conversion_table import (
     Layout,
     Shapes,
     batch_norm_rows,
@@ -26,12 +25,12 @@ from mindformers_vit.models.convert import (
     norm_rows,
     same,
 )
+from mindformers_vit.models.convert import Converter
+from mindformers_vit.models.convert_cli import main
 from mindformers_vit.models.infer_config import shape_of, trunk_settings
-from mindformers_vit.models.layers.parameters import shapes_of
-from mindformers_vit.models.lvvit.lvvit_config import LVViTConfig
+from mindformers_vit.models.lvvit.lvvit_config import FAMILY
 from mindformers_vit.models.lvvit.lvvit_params import parameter_specs
 
-CONTAINERS = ("state_dict_ema", "state_dict", "model")
 ROWS = [
     *same("cls_token", "pos_embed"),
     *same("patch_embed.conv{i}.weight"),
@@ -44,8 +43,8 @@ ROWS = [
 ]
 
 
-def infer_config(shapes: Shapes) -> LVViTConfig:
-    """The settings that shapes tell (heads: 1; `skip_lam` and `crop_pct` they do not).
+def tell(shapes: Shapes) -> dict[str, Any]:
+    """The settings that shapes tell.
 
     Raises:
         CheckpointError: these are not the shapes of an LV-ViT.
@@ -54,40 +53,27 @@ def infer_config(shapes: Shapes) -> LVViTConfig:
         shape_of(shapes, f"{head}.weight", 2)
     stem, channels = shape_of(shapes, "patch_embed.conv1.weight", 4)[:2]
     settings = trunk_settings(shapes)
-    side = settings["patch_size"]  # of the last projection: the stem has halved the image
-    settings |= {
+    for name in ("patch_size", "image_size"):  # of the last projection: the stem halved the image
+        settings |= {name: 2 * settings[name]} if name in settings else {}
+    return settings | {
         "num_channels": channels,
         "stem_width": stem,
-        "patch_size": 2 * side,
-        "image_size": 2 * settings["image_size"],
         "num_labels": shapes["head.weight"][0],
     }
-    try:
-        return LVViTConfig(**settings)
-    except ValueError as error:
-        raise CheckpointError(f"no LV-ViT has these shapes: {error}") from error
 
 
-def _expected(shapes: Shapes) -> Shapes:
-    return shapes_of(parameter_specs(infer_config(shapes)))
+CONVERTER = Converter(
+    FAMILY,
+    layouts=(Layout("zihangJiang/TokenLabeling", ROWS, parameter_specs),),
+    tell=tell,
+    specs=parameter_specs,
+    needed=("num_attention_heads", "skip_lam"),
+    options=("image_size",),
+    containers=("state_dict_ema", "state_dict", "model"),
+    written_under="state_dict",
+)
 
-
-LAYOUTS = [Layout("zihangJiang/TokenLabeling", ROWS, _expected)]
-
-
-def convert_weight(
-    torch_path: str | Path, mindspore_path: str | Path, *, reversed: bool = False
-) -> str:
-    """See `mindformers_vit.models.convert.convert_weight`; back into `state_dict`."""
-    return convert.convert_weight(
-        torch_path,
-        mindspore_path,
-        LAYOUTS,
-        reversed=reversed,
-        containers=CONTAINERS,
-        written_under="state_dict",
-    )
-
+convert_weight = CONVERTER.convert_weight
 
 if __name__ == "__main__":
-    sys.exit(convert.main(convert_weight, "LV-ViT weights, PyTorch <-> MindSpore."))
+    sys.exit(main(CONVERTER))

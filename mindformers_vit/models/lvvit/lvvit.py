@@ -9,8 +9,6 @@ K = num_labels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import mindspore as ms
 from mindspore import nn, ops
 
@@ -19,8 +17,6 @@ from mindformers_vit.models.layers.block import Block
 from mindformers_vit.models.layers.drop_path import drop_path_rates
 from mindformers_vit.models.layers.linear import Linear, zeros_parameter
 from mindformers_vit.models.layers.norm import LayerNorm
-from mindformers_vit.models.layers.parameters import ParamSpecs
-from mindformers_vit.models.loading import Array, LoadingRules
 from mindformers_vit.models.lvvit import lvvit_loading, lvvit_params
 from mindformers_vit.models.lvvit.lvvit_config import FAMILY, LVViTConfig
 from mindformers_vit.models.lvvit.lvvit_stem import ConvStem
@@ -63,6 +59,8 @@ class LVViTForImageClassification(PreTrainedModel):
     """
 
     family = FAMILY
+    parameter_specs = staticmethod(lvvit_params.parameter_specs)
+    loading_rules = staticmethod(lvvit_loading.loading_rules)
     training_cell = TokenLabelForward
 
     def __init__(self, config: LVViTConfig, *, seed: int = 0) -> None:
@@ -81,16 +79,6 @@ class LVViTForImageClassification(PreTrainedModel):
         self.head = Linear(width, config.num_labels, compute_dtype=dtype)
         self.aux_head = Linear(width, config.num_labels, compute_dtype=dtype)
         self.init_weights(seed)
-
-    @staticmethod
-    def parameter_specs(config: LVViTConfig) -> ParamSpecs:
-        return lvvit_params.parameter_specs(config)
-
-    @staticmethod
-    def loading_rules(
-        config: LVViTConfig, loaded: Mapping[str, Array], *, new_parts: bool
-    ) -> LoadingRules:
-        return lvvit_loading.loading_rules(config, loaded, new_parts=new_parts)
 
     def no_weight_decay(self) -> set[str]:
         return set(lvvit_params.NO_WEIGHT_DECAY)

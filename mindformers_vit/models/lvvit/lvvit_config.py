@@ -7,11 +7,11 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from mindformers_vit.models.transformer_config import TransformerConfig
-from mindformers_vit.models.vision_config import Positive, not_all_named
+from mindformers_vit.models.vision_config import ClassifierConfig, Positive
 from mindformers_vit.registry import ModelFamily, register_family
 
 
-class LVViTConfig(TransformerConfig):
+class LVViTConfig(ClassifierConfig, TransformerConfig):
     """Stem, trunk and the two heads; the defaults are LV-ViT-S at 224 pixels with 1000 classes."""
 
     hidden_size: Positive = 384
@@ -22,17 +22,14 @@ class LVViTConfig(TransformerConfig):
     layer_norm_eps: Annotated[float, Field(gt=0)] = 1e-5
     stem_width: Positive = 64  # channels of the stem's convolutions
     skip_lam: Annotated[float, Field(gt=0)] = 2.0  # divides both branches of a block
-    drop_path_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the last block
     mix_token: bool = True  # in training, a box of tokens comes from the partner of the image
     cls_weight: Annotated[float, Field(ge=0)] = 1.0  # of the class token's loss
     dense_weight: Annotated[float, Field(ge=0)] = 1.0  # of the loss of the other tokens
     ground_truth: bool = False  # mix the true label into the class token's, with label maps
     crop_pct: Annotated[float, Field(gt=0, le=1)] = 0.9  # of the shorter side, in evaluation
-    num_labels: Positive = 1000
-    id2label: dict[int, str] | None = None  # class index -> name, for every class
 
     def _problems(self) -> list[str]:
-        problems = super()._problems() + not_all_named(self.id2label, self.num_labels)
+        problems = super()._problems()
         if self.patch_size % 2:
             problems.append(f"patch_size {self.patch_size} is odd; the stem halves the image first")
         if self.cls_weight == self.dense_weight == 0:

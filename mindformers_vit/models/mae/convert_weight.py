@@ -4,23 +4,34 @@
         --torch_path mae_pretrain_vit_base_full.pth --mindspore_path mae_vit_base_p16.ckpt
 
 Reads the files of https://github.com/facebookresearch/mae (their licence is CC-BY-NC 4.0): with the
-decoder, or the encoder alone. Fine-tuned classifiers: `models/vit/convert_weight.py`.
+decoder, or the encoder alone; transformers' ViTMAEForPreTraining; MindFormers' checkpoints.
+Fine-tuned classifiers: `models/vit/convert_weight.py`.
 """
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 if not __package__:  # run as a file: Python then sees this folder in the repository's place
     sys.path[0] = str(Path(__file__).resolve().parents[3])
 
-from mindformers_vit.errors import CheckpointError
-from mindformers_vit.models import convert
-from mindformers_vit.models.convert import Layout, Shapes, block_rows, linear_rows, norm_rows, same
-from mindformers_vit.models.infer_config import depth, trunk_settings
-from mindformers_vit.models.layers.parameters import shapes_of
-from mindformers_vit.models.mae.mae_config import ViTMAEConfig
+from mindformers_vit.models import hugging_face as hf
+from mindformers_vit.models import mindformers_names as mf
+from mindformers_vit.models.conversion_table import (
+    Layout,
+    Row,
+    Shapes,
+    block_rows,
+    linear_rows,
+    norm_rows,
+    same,
+)
+from mindformers_vit.models.convert import Converter
+from mindformers_vit.models.convert_cli import main
+from mindformers_vit.models.infer_config import depth, shape_of, trunk_settings
+from mindformers_vit.models.mae.mae_config import FAMILY, ViTMAEConfig
 from mindformers_vit.models.mae.mae_params import encoder_specs, parameter_specs
 
 ENCODER = [
@@ -36,48 +47,57 @@ DECODER = [
     *norm_rows("decoder_norm"),
     *linear_rows("decoder_pred"),
 ]
+HUGGING_FACE = [
+    *hf.embedding_rows("vit.embeddings"),
+    Row("vit.embeddings.position_embeddings", "pos_embed"),
+    *hf.block_rows("vit.encoder.layer.{i}", "blocks.{i}"),
+    hf.qkv_row("vit.encoder.layer.{i}", "blocks.{i}", "bias"),
+    *norm_rows("vit.layernorm", "norm"),
+    *(Row(f"decoder.{name}", name) for name in ("mask_token", "decoder_pos_embed")),
+    *linear_rows("decoder.decoder_embed", "decoder_embed"),
+    *hf.block_rows("decoder.decoder_layers.{i}", "decoder_blocks.{i}"),
+    hf.qkv_row("decoder.decoder_layers.{i}", "decoder_blocks.{i}", "bias"),
+    *norm_rows("decoder.decoder_norm", "decoder_norm"),
+    *linear_rows("decoder.decoder_pred", "decoder_pred"),
+]
+MF_ENCODER = [*mf.encoder_rows(), *mf.leaf_rows("vit.norm", "norm"), *mf.TRAINING_ROWS]
+MF_FULL = MF_ENCODER + mf.decoder_rows()
 
 
-def infer_config(shapes: Shapes) -> ViTMAEConfig:
-    """The settings that shapes tell (heads: 1); without decoder tensors the decoder's are default.
+def tell(shapes: Shapes) -> dict[str, Any]:
+    """The settings that shapes tell; without decoder tensors the decoder's are the default ones.
 
     Raises:
         CheckpointError: these are not the shapes of a masked autoencoder.
     """
-    settings = trunk_settings(shapes) | {"decoder_num_attention_heads": 1}
-    if "mask_token" in shapes:
-        settings |= {
-            "decoder_hidden_size": shapes["mask_token"][-1],
-            "decoder_num_hidden_layers": depth(shapes, "decoder_blocks"),
-        }
-    fc1 = shapes.get("decoder_blocks.0.mlp.fc1.weight")
-    settings |= {"decoder_intermediate_size": fc1[0]} if fc1 else {}
-    try:
-        return ViTMAEConfig(**settings)
-    except ValueError as error:
-        raise CheckpointError(f"no masked autoencoder has these shapes: {error}") from error
+    settings = trunk_settings(shapes)
+    if "mask_token" not in shapes:
+        default = ViTMAEConfig.model_fields["decoder_num_attention_heads"].default
+        return settings | {"decoder_num_attention_heads": default}
+    return settings | {
+        "decoder_hidden_size": shape_of(shapes, "mask_token", 3)[2],
+        "decoder_num_hidden_layers": depth(shapes, "decoder_blocks"),
+        "decoder_intermediate_size": shape_of(shapes, "decoder_blocks.0.mlp.fc1.weight", 2)[0],
+    }
 
 
-def _full(shapes: Shapes) -> Shapes:
-    return shapes_of(parameter_specs(infer_config(shapes)))
+CONVERTER = Converter(
+    FAMILY,
+    layouts=(
+        Layout("facebookresearch/mae, encoder and decoder", ENCODER + DECODER, parameter_specs),
+        Layout("facebookresearch/mae, encoder only", ENCODER, encoder_specs),
+        Layout("transformers, ViTMAEForPreTraining", HUGGING_FACE, parameter_specs, "huggingface"),
+        Layout("MindFormers, ViTMAEForPreTraining", MF_FULL, parameter_specs, "mindformers"),
+        Layout("MindFormers, encoder only", MF_ENCODER, encoder_specs, "mindformers"),
+    ),
+    tell=tell,
+    specs=parameter_specs,
+    needed=("num_attention_heads", "decoder_num_attention_heads"),
+    options=("image_size", "norm_pix_loss"),
+    model_type="vit_mae",
+)
 
-
-def _encoder(shapes: Shapes) -> Shapes:
-    return shapes_of(encoder_specs(infer_config(shapes)))
-
-
-LAYOUTS = [
-    Layout("facebookresearch/mae, encoder and decoder", [*ENCODER, *DECODER], _full),
-    Layout("facebookresearch/mae, encoder only", ENCODER, _encoder),
-]
-
-
-def convert_weight(
-    torch_path: str | Path, mindspore_path: str | Path, *, reversed: bool = False
-) -> str:
-    """See `mindformers_vit.models.convert.convert_weight`."""
-    return convert.convert_weight(torch_path, mindspore_path, LAYOUTS, reversed=reversed)
-
+convert_weight = CONVERTER.convert_weight
 
 if __name__ == "__main__":
-    sys.exit(convert.main(convert_weight, "Masked autoencoder weights, PyTorch <-> MindSpore."))
+    sys.exit(main(CONVERTER))

@@ -9,8 +9,6 @@ E decoder width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import mindspore as ms
 from mindspore import ops
 
@@ -18,9 +16,7 @@ from mindformers_vit.models.base import PreTrainedModel
 from mindformers_vit.models.layers.block import block_list
 from mindformers_vit.models.layers.linear import Linear, zeros_parameter
 from mindformers_vit.models.layers.norm import LayerNorm
-from mindformers_vit.models.layers.parameters import ParamSpecs
 from mindformers_vit.models.layers.patch_embed import PatchEmbed, patchify
-from mindformers_vit.models.loading import Array, LoadingRules
 from mindformers_vit.models.mae import mae_loading, mae_params
 from mindformers_vit.models.mae.mae_config import FAMILY, ViTMAEConfig
 
@@ -34,6 +30,8 @@ class ViTMAEForPreTraining(PreTrainedModel):
     """
 
     family = FAMILY
+    parameter_specs = staticmethod(mae_params.parameter_specs)
+    loading_rules = staticmethod(mae_loading.loading_rules)
 
     def __init__(self, config: ViTMAEConfig, *, seed: int = 0) -> None:
         super().__init__(config)
@@ -78,16 +76,6 @@ class ViTMAEForPreTraining(PreTrainedModel):
         self.decoder_norm = LayerNorm(width, eps=config.layer_norm_eps)
         self.decoder_pred = Linear(width, config.patch_pixels, compute_dtype=dtype)
         self.init_weights(seed)
-
-    @staticmethod
-    def parameter_specs(config: ViTMAEConfig) -> ParamSpecs:
-        return mae_params.parameter_specs(config)
-
-    @staticmethod
-    def loading_rules(
-        config: ViTMAEConfig, loaded: Mapping[str, Array], *, new_parts: bool
-    ) -> LoadingRules:
-        return mae_loading.loading_rules(config, loaded, new_parts=new_parts)
 
     def construct(
         self, pixel_values: ms.Tensor, noise: ms.Tensor

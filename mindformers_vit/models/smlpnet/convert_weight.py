@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 if not __package__:  # run as a file: Python then sees this folder in the repository's place
     sys.path[0] = str(Path(__file__).resolve().parents[3])
 
-from mindformers_vit.errors import CheckpointError
-from mindformers_vit.models import convert
-from mindformers_vit.models.convert import (
+from mindformers_vit.models.conversion_table import (
     Layout,
     Shapes,
     batch_norm_rows,
@@ -26,9 +25,10 @@ from mindformers_vit.models.convert import (
     norm_rows,
     same,
 )
+from mindformers_vit.models.convert import Converter
+from mindformers_vit.models.convert_cli import main
 from mindformers_vit.models.infer_config import shape_of
-from mindformers_vit.models.layers.parameters import shapes_of
-from mindformers_vit.models.smlpnet.smlpnet_config import STAGES, SMLPNetConfig
+from mindformers_vit.models.smlpnet.smlpnet_config import FAMILY, STAGES
 from mindformers_vit.models.smlpnet.smlpnet_params import HEAD, parameter_specs
 
 ROWS = [
@@ -47,7 +47,7 @@ ROWS = [
 ]
 
 
-def infer_config(shapes: Shapes) -> SMLPNetConfig:
+def tell(shapes: Shapes) -> dict[str, Any]:
     """The settings that shapes tell.
 
     Raises:
@@ -58,33 +58,25 @@ def infer_config(shapes: Shapes) -> SMLPNetConfig:
     rows = shape_of(shapes, "token_mix.0.1.proh_w.weight", 4)[0]
     found = [shape[0] for name, shape in shapes.items() if name.endswith(".1.fuse.weight")]
     size = (rows * patch, columns * patch)
-    try:
-        return SMLPNetConfig(
-            image_size=size[0] if rows == columns else size,
-            patch_size=patch,
-            num_channels=channels,
-            hidden_size=width,
-            depths=tuple(found.count(width * 2**stage) for stage in range(STAGES)),
-            mlp_ratio=shape_of(shapes, "channel_mix.0.2.net.0.weight", 2)[0] // width,
-            num_labels=shape_of(shapes, f"{HEAD}.weight", 2)[0],
-        )
-    except ValueError as error:
-        raise CheckpointError(f"no sMLPNet has these shapes: {error}") from error
+    return {
+        "image_size": size[0] if rows == columns else size,
+        "patch_size": patch,
+        "num_channels": channels,
+        "hidden_size": width,
+        "depths": tuple(found.count(width * 2**stage) for stage in range(STAGES)),
+        "mlp_ratio": shape_of(shapes, "channel_mix.0.2.net.0.weight", 2)[0] // max(width, 1),
+        "num_labels": shape_of(shapes, f"{HEAD}.weight", 2)[0],
+    }
 
 
-def _expected(shapes: Shapes) -> Shapes:
-    return shapes_of(parameter_specs(infer_config(shapes)))
+CONVERTER = Converter(
+    FAMILY,
+    layouts=(Layout("microsoft/SPACH, sMLPNet", ROWS, parameter_specs),),
+    tell=tell,
+    specs=parameter_specs,
+)
 
-
-LAYOUTS = [Layout("microsoft/SPACH, sMLPNet", ROWS, _expected)]
-
-
-def convert_weight(
-    torch_path: str | Path, mindspore_path: str | Path, *, reversed: bool = False
-) -> str:
-    """See `mindformers_vit.models.convert.convert_weight`."""
-    return convert.convert_weight(torch_path, mindspore_path, LAYOUTS, reversed=reversed)
-
+convert_weight = CONVERTER.convert_weight
 
 if __name__ == "__main__":
-    sys.exit(convert.main(convert_weight, "sMLPNet weights, PyTorch <-> MindSpore."))
+    sys.exit(main(CONVERTER))

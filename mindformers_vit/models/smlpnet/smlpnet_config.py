@@ -8,9 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from mindformers_vit.models.vision_config import (
+    ClassifierConfig,
     Positive,
-    VisionConfig,
-    not_all_named,
     not_divided,
 )
 from mindformers_vit.registry import ModelFamily, register_family
@@ -18,7 +17,7 @@ from mindformers_vit.registry import ModelFamily, register_family
 STAGES = 4
 
 
-class SMLPNetConfig(VisionConfig):
+class SMLPNetConfig(ClassifierConfig):
     """Four stages, each of half the grid and twice the width; the defaults are sMLPNet-T.
 
     The row and column weights have the size of the grid, so a network takes one image size.
@@ -31,10 +30,7 @@ class SMLPNetConfig(VisionConfig):
     layer_norm_eps: Annotated[float, Field(gt=0)] = 1e-5
     batch_norm_eps: Annotated[float, Field(gt=0)] = 1e-5
     batch_norm_momentum: Annotated[float, Field(gt=0, le=1)] = 0.1  # of the newest batch, as torch
-    drop_path_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the last block
-    num_labels: Positive = 1000
     loss_type: Literal["SoftTargetCrossEntropy", "CrossEntropyLoss"] = "SoftTargetCrossEntropy"
-    id2label: dict[int, str] | None = None  # class index -> name, for every class
 
     @property
     def num_hidden_layers(self) -> int:
@@ -66,10 +62,9 @@ class SMLPNetConfig(VisionConfig):
         smallest = self.patch_size * 2 ** (STAGES - 1)
         by = f"{2 ** (STAGES - 1)} x patch_size ="
         return [
-            *super()._problems(),
             *not_divided("image_size height", self.image_hw[0], by, smallest),
             *not_divided("image_size width", self.image_hw[1], by, smallest),
-            *not_all_named(self.id2label, self.num_labels),
+            *super()._problems(),
         ]
 
 

@@ -7,26 +7,27 @@ Legend: B batch, C channels, H, W image, N patches, T = N + 1 tokens, D width, L
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import mindspore as ms
 from mindspore import ops
 
 from mindformers_vit.models.base import PreTrainedModel
+from mindformers_vit.models.layers.batch_norm import BatchNorm
 from mindformers_vit.models.layers.block import block_list
 from mindformers_vit.models.layers.linear import Linear, zeros_parameter
 from mindformers_vit.models.layers.norm import LayerNorm
-from mindformers_vit.models.layers.parameters import ParamSpecs
 from mindformers_vit.models.layers.patch_embed import PatchEmbed, patchify
-from mindformers_vit.models.loading import Array, LoadingRules
 from mindformers_vit.models.vit import vit_loading, vit_params
 from mindformers_vit.models.vit.vit_config import FAMILY, ViTConfig
+
+HEAD_NORM_EPS = 1e-6
 
 
 class ViTForImageClassification(PreTrainedModel):
     """`construct(pixel_values, drop_noise=None) -> logits (B, num_labels)`.
 
     Mean pooling: mean over the patches, then `fc_norm`. Otherwise: `norm`, then the class token.
+    With `linear_probe` all that is frozen, and a batch norm without gamma and beta (`head_norm`)
+    stands before the head, as in appendix A.1 of the MAE paper.
 
     Args:
         config: its settings.
@@ -34,6 +35,8 @@ class ViTForImageClassification(PreTrainedModel):
     """
 
     family = FAMILY
+    parameter_specs = staticmethod(vit_params.parameter_specs)
+    loading_rules = staticmethod(vit_loading.loading_rules)
 
     def __init__(self, config: ViTConfig, *, seed: int = 0) -> None:
         super().__init__(config)
@@ -64,21 +67,14 @@ class ViTForImageClassification(PreTrainedModel):
             self.fc_norm = norm
         else:
             self.norm = norm
+        self.linear_probe = config.linear_probe
+        if self.linear_probe:
+            self.head_norm = BatchNorm(width, eps=HEAD_NORM_EPS, affine=False)
         self.head = Linear(width, config.num_labels, compute_dtype=dtype)
         self.init_weights(seed)
 
-    @staticmethod
-    def parameter_specs(config: ViTConfig) -> ParamSpecs:
-        return vit_params.parameter_specs(config)
-
-    @staticmethod
-    def loading_rules(
-        config: ViTConfig, loaded: Mapping[str, Array], *, new_parts: bool
-    ) -> LoadingRules:
-        return vit_loading.loading_rules(config, loaded, new_parts=new_parts)
-
     def no_weight_decay(self) -> set[str]:
-        return set(vit_params.NO_WEIGHT_DECAY)
+        return set() if self.linear_probe else set(vit_params.NO_WEIGHT_DECAY)
 
     def construct(self, pixel_values: ms.Tensor, drop_noise: ms.Tensor | None = None) -> ms.Tensor:
         """Classify images.
@@ -113,4 +109,6 @@ class ViTForImageClassification(PreTrainedModel):
             pooled = self.fc_norm(x[:, 1:].mean(1))  # (B, D)
         else:
             pooled = x[:, 0]  # (B, D)
+        if self.linear_probe:
+            pooled = self.head_norm(ops.stop_gradient(pooled))  # (B, D)
         return pooled if pre_logits else self.head(pooled).astype(ms.float32)

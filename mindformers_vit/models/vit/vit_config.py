@@ -4,26 +4,28 @@ form that MAE fine-tunes. No MindSpore here.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from mindformers_vit.models.transformer_config import TransformerConfig
-from mindformers_vit.models.vision_config import Positive, not_all_named
+from mindformers_vit.models.vision_config import ClassifierConfig
 from mindformers_vit.registry import ModelFamily, register_family
 
 
-class ViTConfig(TransformerConfig):
+class ViTConfig(ClassifierConfig, TransformerConfig):
     """Trunk, pooling and head; the defaults are ViT-B/16 with 1000 classes."""
 
-    drop_path_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the last block
     use_mean_pooling: bool = True  # mean over patches then `fc_norm`; else `norm`, class token
-    num_labels: Positive = 1000
+    linear_probe: bool = False  # train a linear head on a frozen encoder, behind a batch norm
     loss_type: Literal["SoftTargetCrossEntropy", "CrossEntropyLoss"] = "SoftTargetCrossEntropy"
-    id2label: dict[int, str] | None = None  # class index -> name, for every class
 
     def _problems(self) -> list[str]:
-        return super()._problems() + not_all_named(self.id2label, self.num_labels)
+        problems = super()._problems()
+        if self.linear_probe and self.drop_path_rate > 0:
+            problems.append(
+                f"drop_path_rate {self.drop_path_rate} with linear_probe: the encoder is frozen, "
+                "so nothing of it is dropped; give 0"
+            )
+        return problems
 
 
 _BASE = "mindformers_vit.models.vit"

@@ -1,0 +1,196 @@
+"""What a run will need, from formulas: memory of a card by part, traffic, steps, storage, files.
+
+The formulas and how well they were met are in docs/scaling.md. Needs no MindSpore.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from importlib import import_module
+
+from mindformers_vit.engine.plan import Plan
+from mindformers_vit.errors import ConfigError
+from mindformers_vit.models.layers.parameters import ParamSpec
+
+_FLOAT = 4  # bytes
+_PER_TOKEN_WIDTH = 14  # numbers that a block keeps for its gradient, a token and unit of width
+_PER_TOKEN_HIDDEN = 6  # ... and unit of the MLP's width
+_PER_ATTENTION = 1.2  # ... and entry of the attention
+_PER_PIXEL = {"image_classification": 12, "masked_image_modeling": 20}  # ... and pixel of the image
+_CPU_PROCESS, _CPU_BLOCK = 550 * 2**20, 40 * 2**20  # MindSpore and its compiled graph, on CPU
+_IMAGENET = 1_281_167
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What the run is planned for."""
+
+    servers: int = 1
+    devices_per_server: int = 8
+    images: int | None = None  # of the training set
+    samples_per_second: float | None = None  # of one device, measured
+
+    @property
+    def cards(self) -> int:
+        return self.servers * self.devices_per_server
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Equal transformer blocks."""
+
+    depth: int
+    tokens: int
+    width: int
+    hidden: int
+    heads: int
+
+    @property
+    def kept(self) -> float:
+        """Numbers that one block keeps of an image until its gradient is taken."""
+        by_token = _PER_TOKEN_WIDTH * self.width + _PER_TOKEN_HIDDEN * self.hidden
+        return self.tokens * by_token + _PER_ATTENTION * self.heads * self.tokens**2
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of one card, by part."""
+
+    weights: int
+    gradients: int  # and their sums, where they are accumulated
+    moments: int
+    average: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.gradients + self.moments + self.average + self.activations
+
+
+def memory_of(plan: Plan, *, recompute: bool = False, shards: int = 1) -> Memory:
+    """The memory of one card in float32.
+
+    Args:
+        recompute: blocks keep their input only, and are computed again for the gradient.
+        shards: cards that share the moments of the optimiser.
+    """
+    specs = _specs(plan)
+    everything = sum(math.prod(s.shape) for s in specs.values())
+    trained = sum(math.prod(s.shape) for s in specs.values() if s.trainable)
+    copies = 2 if plan.run.runner_config.gradient_accumulation_steps > 1 else 1
+    moments = 1 if plan.run.optimizer.type == "lars" else 2
+    per_image = sum(_kept_by(b, recompute) for b in blocks_of(plan)) + _kept_of_pixels(plan)
+    return Memory(
+        weights=_FLOAT * everything,
+        gradients=_FLOAT * trained * copies,
+        moments=math.ceil(moments * _FLOAT * trained / shards),
+        average=_FLOAT * trained if plan.run.ema is not None else 0,
+        activations=round(_FLOAT * plan.run.runner_config.batch_size * per_image),
+    )
+
+
+def cpu_process(plan: Plan) -> int:
+    """Bytes of a process on CPU besides `memory_of`: MindSpore and the compiled graph."""
+    return _CPU_PROCESS + _CPU_BLOCK * sum(blocks.depth for blocks in blocks_of(plan))
+
+
+def blocks_of(plan: Plan) -> list[Blocks]:
+    """The transformer blocks of the network.
+
+    Raises:
+        ConfigError: the family has none, or others than ViT's.
+    """
+    c = plan.network
+    encoder = (c.hidden_size, getattr(c, "intermediate_size", 0))  # other families have none
+    if plan.family.task == "masked_image_modeling":
+        tokens, visible = c.num_patches + 1, round(c.num_patches * (1 - c.mask_ratio)) + 1
+        decoder = (c.decoder_hidden_size, c.decoder_intermediate_size)
+        return [
+            Blocks(c.num_hidden_layers, visible, *encoder, c.num_attention_heads),
+            Blocks(c.decoder_num_hidden_layers, tokens, *decoder, c.decoder_num_attention_heads),
+        ]
+    if plan.family.name != "vit":
+        raise ConfigError(
+            f"model.arch.type: no memory formula for {plan.family.arch}; there are formulas for "
+            "ViTMAEForPreTraining and ViTForImageClassification"
+        )
+    return [Blocks(c.num_hidden_layers, c.num_patches + 1, *encoder, c.num_attention_heads)]
+
+
+def _kept_by(blocks: Blocks, recompute: bool) -> float:
+    if not recompute:
+        return blocks.depth * blocks.kept
+    return blocks.depth * blocks.tokens * blocks.width + blocks.kept
+
+
+def _kept_of_pixels(plan: Plan) -> int:
+    height, width = plan.network.image_hw
+    return _PER_PIXEL[plan.family.task] * plan.network.num_channels * height * width
+
+
+def _specs(plan: Plan) -> dict[str, ParamSpec]:
+    name = plan.family.name
+    module = import_module(f"mindformers_vit.models.{name}.{name}_params")
+    specs: dict[str, ParamSpec] = module.parameter_specs(plan.network)
+    return specs
+
+
+def describe(plan: Plan, cluster: Cluster) -> str:
+    """The forecast in words and numbers."""
+    return "\n".join([*_memory_lines(plan, cluster), *_run_lines(plan, cluster)])
+
+
+def _memory_lines(plan: Plan, cluster: Cluster) -> list[str]:
+    specs = _specs(plan)
+    total = sum(math.prod(s.shape) for s in specs.values())
+    trained = sum(math.prod(s.shape) for s in specs.values() if s.trainable)
+    rows = [
+        ("", memory_of(plan)),
+        ("recomputation", memory_of(plan, recompute=True)),
+        (f"moments on {cluster.cards} cards", memory_of(plan, shards=cluster.cards)),
+        ("both", memory_of(plan, recompute=True, shards=cluster.cards)),
+    ]
+    names = [field.name for field in fields(Memory)] + ["total"]
+    table = [f"{'':>20}" + "".join(f"{name:>13}" for name in names)]
+    for title, memory in rows:
+        cells = "".join(f"{getattr(memory, name) / 2**20:>13,.0f}" for name in names)
+        table.append(f"{title or 'as configured':>20}{cells}")
+    return [
+        f"{plan.family.arch}: {total:,} parameters, {trained:,} of them trained",
+        f"memory of a card in MiB, float32, {plan.run.runner_config.batch_size} images at a time:",
+        *table,
+        f"on CPU a process needs {cpu_process(plan) / 2**20:,.0f} MiB besides",
+    ]
+
+
+def _run_lines(plan: Plan, cluster: Cluster) -> list[str]:
+    runner = plan.run.runner_config
+    batch = runner.batch_size * cluster.cards * runner.gradient_accumulation_steps
+    images = cluster.images or _IMAGENET
+    steps = images // batch
+    if steps == 0:
+        raise ConfigError(f"--images: {images} given, but one update takes {batch} images")
+    trained = sum(math.prod(s.shape) for s in _specs(plan).values() if s.trainable)
+    reduced = _FLOAT * trained
+    sent = round(2 * (cluster.cards - 1) / cluster.cards * reduced)
+    memory = memory_of(plan)
+    saved = memory.weights + memory.moments + memory.average
+    return [
+        f"{cluster.cards} cards ({cluster.servers} x {cluster.devices_per_server}): {batch:,} "
+        f"images an update, {steps:,} updates an epoch of {images:,} images"
+        f"{'' if cluster.images else ' (ImageNet-1K; --images)'}, {steps * runner.epochs:,} in all",
+        f"all-reduced an update: {reduced:,} bytes of gradients; in a ring a card sends {sent:,}",
+        _storage(cluster),
+        f"a training checkpoint: {saved / 2**20:,.0f} MiB",
+    ]
+
+
+def _storage(cluster: Cluster) -> str:
+    speed = cluster.samples_per_second
+    if speed is None:
+        return (
+            f"from storage: {cluster.cards} x the images/s of one card; measure it on one card "
+            "and give --samples_per_second"
+        )
+    return f"from storage: {cluster.cards * speed:,.0f} images/s, {speed:g} by each card"

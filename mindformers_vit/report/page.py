@@ -1,0 +1,202 @@
+"""One run as one page."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+from mindformers_vit.report.classes import confusion, per_class, read_classes, worst_examples
+from mindformers_vit.report.facts import Facts
+from mindformers_vit.report.html import document, folded, picture, section, table, text
+from mindformers_vit.report.svg import Curve, chart
+
+_CHARTS = (  # caption, names of metrics.jsonl, y begins at 0
+    ("Training loss", ("loss",), False),
+    ("Learning rate", ("lr",), True),
+    ("Images per second", ("images_per_second",), True),
+    ("Gradient norm, before clipping", ("grad_norm",), True),
+)
+_SHOWN = 20  # rows before the rest is folded away
+_NO_STEPS = "No metrics.jsonl yet; the callback MetricsWriter (SummaryMonitor) writes it."
+
+
+def page(facts: Facts, *, written: str = "") -> str:
+    """The whole report; `written` says when."""
+    parts = [
+        f"<header><h1>{text(facts.name)}</h1><p class=sub>{text(_what(facts))}</p></header>",
+        tiles(facts),
+        section("Curves", curves(facts), _curves_note(facts)),
+        _pictures(facts),
+        *_classifier(facts),
+        _settings(facts),
+        _table_section("Warnings", ("warning", "times", "last"), _warnings(facts)),
+        _bad_samples(facts),
+        _table_section("Starts and resumes", _START_HEAD, _starts(facts)),
+        _environment(facts),
+        f"<footer>mindformers_vit, {text(written)}</footer>" if written else "",
+    ]
+    return document(f"{facts.name}: report", "".join(parts))
+
+
+def _what(facts: Facts) -> str:
+    config = facts.config
+    arch = config.get("model.arch.type", "")
+    words = [config.get("run_mode", ""), arch, str(facts.directory)]
+    return " · ".join(str(word) for word in words if word)
+
+
+# ---- the tiles at the top
+
+
+def tiles(facts: Facts) -> str:
+    """The state of the run, and the last and the best figures, as metrics.jsonl has them."""
+    items = [("state", _state(facts), "")]
+    epochs = facts.config.get("runner_config.epochs")
+    if facts.last:
+        items.append(("epoch", str(facts.last.get("epoch")), f" of {epochs}" if epochs else ""))
+        items.append(("step", str(facts.last["step"]), ""))
+    if "loss" in facts.steps:
+        items.append(("last loss", f"{facts.steps['loss'][-1][1]:.4f}", ""))
+    for name, points in facts.evaluations.items():
+        items.append((name, *_best(name, points)))
+    if facts.evaluation and not facts.evaluations:
+        items += [(k, f"{100 * v:.2f}\u00a0%", "") for k, v in facts.evaluation.metrics.items()]
+    speed = [value for _, value in facts.steps.get("images_per_second", [])]
+    if speed:
+        items.append(("images/s (median)", f"{statistics.median(speed):.4g}", ""))
+    if facts.skipped:
+        items.append(("steps skipped", str(facts.skipped), " not finite"))
+    cells = "".join(
+        f"<div><dt>{text(name)}</dt><dd>{value if name == 'state' else text(value)}"
+        f"<small>{text(more)}</small></dd></div>"
+        for name, value, more in items
+    )
+    return f"<dl class=tiles>{cells}</dl>"
+
+
+def _best(name: str, points: list[tuple[float, float]]) -> tuple[str, str]:
+    """The last value and the best one."""
+    if name.endswith("Accuracy"):
+        best = max(value for _, value in points)
+        return f"{100 * points[-1][1]:.2f}\u00a0%", f" best {100 * best:.2f}\u00a0%"
+    return f"{points[-1][1]:.4f}", f" best {min(value for _, value in points):.4f}"
+
+
+def _state(facts: Facts) -> str:
+    last = facts.starts[-1] if facts.starts else {}
+    state = str(last.get("end", "running" if last else "unknown"))
+    return f'<span class="state-{text(state)}">{text(state)}</span>'
+
+
+# ---- sections
+
+
+def curves(facts: Facts) -> str:
+    """Every chart that there are numbers for."""
+    found = [
+        chart(caption, [Curve(name, facts.steps.get(name, [])) for name in names], zero=zero)
+        for caption, names, zero in _CHARTS
+    ]
+    accuracy = {n: p for n, p in facts.evaluations.items() if n.endswith("Accuracy")}
+    if accuracy:
+        scaled = [Curve(n, [(x, 100 * y) for x, y in p], marked=True) for n, p in accuracy.items()]
+        found.insert(1, chart("Accuracy, %", scaled))
+    for name, points in facts.evaluations.items():
+        if name not in accuracy:
+            found.insert(1, chart(f"{name}, evaluation", [Curve(name, points, marked=True)]))
+    drawn = "".join(found)
+    return f"<div class=charts>{drawn}</div>" if drawn else ""
+
+
+def _curves_note(facts: Facts) -> str:
+    return "Lines are means of neighbouring steps, the shade is their range." if facts.last else ""
+
+
+def _pictures(facts: Facts) -> str:
+    if not facts.strips:
+        return section("Curves", f"<p class=note>{_NO_STEPS}</p>") if not facts.last else ""
+    rows = "".join(f"<span>{text(name)}</span>{picture(jpeg, name)}" for name, jpeg in facts.strips)
+    source = next((s["pictures"] for s in reversed(facts.starts) if s.get("pictures")), "")
+    note = "Hidden patches as the network paints them, visible ones as they are."
+    return section("Reconstructions", f"<div class=strips>{rows}</div>", f"{note} {source}".strip())
+
+
+def _classifier(facts: Facts) -> list[str]:
+    evaluation = facts.evaluation
+    if evaluation is None:
+        return []
+    classes = read_classes(evaluation)
+    when = f", after epoch {evaluation.epoch}" if evaluation.epoch else ""
+    images = f"{evaluation.images} images{when}."
+    matrix = confusion(classes)
+    note = f"{images} Rows are the true classes, columns the answers."
+    both = f"<div>{per_class(classes)}</div><div>{matrix}</div>"
+    return [
+        section("Classes", f"<div class=pair>{both}</div>", note),
+        section("Worst examples", worst_examples(evaluation), "Wrong answers, the surest first."),
+    ]
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """(key, theirs, ours) of every setting that is not the same."""
+    keys = sorted(ours.keys() | theirs.keys())
+    missing = object()
+    return [
+        (key, _word(theirs.get(key, missing), missing), _word(ours.get(key, missing), missing))
+        for key in keys
+        if ours.get(key, missing) != theirs.get(key, missing)
+    ]
+
+
+def _word(value: Any, missing: object = None) -> str:
+    return "not set" if value is missing else str(value) or "empty"
+
+
+def _settings(facts: Facts) -> str:
+    if not facts.config_text:
+        return ""
+    body, note = "", ""
+    if facts.recipe is not None:
+        rows = [r for r in differences(facts.config, facts.recipe) if "id2label" not in r[0]]
+        note = "What this run sets otherwise than its recipe." if rows else "As in the recipe."
+        body = table(("setting", "recipe", "this run"), rows, kind="keys") if rows else ""
+    body += folded("The whole configuration", f"<pre>{text(facts.config_text)}</pre>")
+    return section("Settings", body, note)
+
+
+def _table_section(title: str, head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
+    if not rows:
+        return ""
+    body = table(head, rows[:_SHOWN])
+    if len(rows) > _SHOWN:
+        body += folded(f"{len(rows) - _SHOWN} more", table(head, rows[_SHOWN:]))
+    return section(title, body)
+
+
+def _warnings(facts: Facts) -> list[tuple[Any, ...]]:
+    return [(words, times, when) for words, (times, when) in facts.warnings.items()]
+
+
+def _bad_samples(facts: Facts) -> str:
+    samples = facts.bad_samples[:200]
+    head = tuple(dict.fromkeys(key for sample in samples for key in sample))
+    rows: list[tuple[Any, ...]] = [tuple(s.get(key, "") for key in head) for s in samples]
+    return _table_section(f"Bad samples ({len(facts.bad_samples)})", head, rows)
+
+
+_START_HEAD = ("time", "what", "step", "epoch")
+
+
+def _starts(facts: Facts) -> list[tuple[Any, ...]]:
+    rows: list[tuple[Any, ...]] = []
+    for item in facts.starts:
+        what = item.get("end") or ("resumed" if item.get("step") else "started")
+        rows.append((item.get("time", ""), what, item.get("step", ""), item.get("epoch", "")))
+    return rows
+
+
+def _environment(facts: Facts) -> str:
+    known = [s["environment"] for s in facts.starts if isinstance(s.get("environment"), dict)]
+    rows = list(known[-1].items()) if known else []
+    return _table_section("Environment", ("", ""), rows)

@@ -1,0 +1,214 @@
+"""scripts/run_distribute.sh on one server, with a stand-in for what it starts."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mindformers_vit.tools import ranks
+from tests.tools.launch_site import ROOT, SCRIPT, Site, wait_for
+
+pytestmark = pytest.mark.fast
+
+
+@pytest.fixture
+def site(tmp_path):
+    return Site(tmp_path)
+
+
+def test_the_documents_eight_cards(site):
+    code, out, err = site.run(site.table(), site.config, "[0,8]", "train", "8")
+    assert (code, err) == (0, "")
+    assert site.ranks() == list(range(8))
+    output = site.folder / "out"
+    for rank in range(8):
+        seen = site.seen(rank)
+        assert seen["env"] == {
+            "RANK_TABLE_FILE": str(site.folder / "hccl.json"),
+            "RANK_ID": str(rank),
+            "RANK_SIZE": "8",
+            "DEVICE_ID": str(rank),
+            "LOCAL_DEFAULT_PATH": str(output),
+            "LOG_MF_PATH": str(output / "log"),
+            "CHECKPOINT_DOWNLOAD_FOLDER": str(site.folder / "checkpoint_download"),
+            "CHECKPOINT_SAVE_FOLDER": str(site.folder / "checkpoint_save"),
+        }
+        assert seen["argv"] == [
+            str(ROOT / "run_mindformer.py"),
+            f"--config={site.config}",
+            "--use_parallel=True",
+            "--run_mode=train",
+            f"--output_dir={output}",
+        ]
+        log = output / "log" / f"rank_{rank}" / "mindformer.log"
+        assert log.read_text() == f"working as {rank}\n"
+        assert f"rank {rank}: log {log}" in out
+
+
+def test_from_scripts_the_ranks_run_in_the_repository(site):
+    recipe = "../configs/mae/run_mae_vit_base_p16_224_800ep.yaml"
+    arguments = ["--dry_run", site.table(), recipe, "[0,8]", "train", "8"]
+    code, out, _ = site.run(*arguments, cwd=ROOT / "scripts")
+    assert code == 0
+    assert not site.ranks()
+    lines = out.splitlines()
+    assert len(lines) == 8
+    assert lines[3].startswith(f"cd {ROOT} && env RANK_ID=3 RANK_SIZE=8 DEVICE_ID=3 ")
+    assert f"--config={ROOT / 'configs/mae/run_mae_vit_base_p16_224_800ep.yaml'}" in lines[3]
+    assert lines[3].endswith(f"> {ROOT / 'output/log/rank_3/mindformer.log'} 2>&1")
+
+
+def test_a_dry_run_prints_what_a_shell_can_run(site):
+    code, out, _ = site.run("--dry_run", site.table(devices=1), site.config, "[0,1]", "train")
+    assert code == 0
+    (site.folder / "out" / "log" / "rank_0").mkdir(parents=True)
+    subprocess.run(out, shell=True, check=True, env=site.environment())
+    assert site.seen(0)["env"]["RANK_SIZE"] == "1"
+
+
+def test_flags_of_the_run_come_after_two_dashes(site):
+    flags = ["--load_checkpoint", "a b", "--output_dir", "elsewhere", "--epochs", "3"]
+    code, _, err = site.run(site.table(), site.config, "[0,8]", "finetune", "--", *flags)
+    assert (code, err) == (0, "")
+    argv = site.seen(2)["argv"]
+    assert argv[3:] == ["--run_mode=finetune", *flags, f"--output_dir={site.folder / 'elsewhere'}"]
+    assert (site.folder / "elsewhere" / "log" / "rank_2" / "mindformer.log").is_file()
+
+
+def test_one_failure_ends_all_with_its_code_and_the_tail_of_its_log(site):
+    fate = {"0": "hang", "1": 7, "2": "hang"}
+    start = time.monotonic()
+    code, out, _ = site.run(site.table(devices=3), site.config, "[0,3]", "train", fate=fate)
+    assert code == 7
+    assert time.monotonic() - start < 15
+    assert "rank 1 ended with exit code 7; the end of its log, " in out
+    assert "\n  working as 1\n" in out
+    log = site.folder / "out" / "log" / "rank_0" / "mindformer.log"
+    assert log.read_text() == "working as 0\ntold 15\n"
+
+
+def test_a_killed_rank(site):
+    fate = {"0": "hang", "1": "kill"}
+    code, out, _ = site.run(site.table(devices=2), site.config, "[0,2]", "train", fate=fate)
+    assert code == 128 + signal.SIGKILL
+    assert "rank 1 ended with signal SIGKILL" in out
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_reach_every_rank_once(site, number):
+    fate = {"0": "hang", "1": "hang"}
+    process = site.start(site.table(devices=2), site.config, "[0,2]", "train", fate=fate)
+    logs = [site.folder / "out" / "log" / f"rank_{i}" / "mindformer.log" for i in (0, 1)]
+    wait_for(lambda: all(log.is_file() and "working" in log.read_text() for log in logs))
+    time.sleep(0.2)
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    for rank, log in enumerate(logs):
+        assert log.read_text() == f"working as {rank}\ntold {number.value}\n"
+
+
+def test_restarts(site):
+    checkpoint = site.folder / "out" / "checkpoint" / "rank_0" / "mae_rank_0-1_1"
+    checkpoint.mkdir(parents=True)
+    options = ["--max_restarts", "2", site.table(devices=2), site.config, "[0,2]", "train"]
+    code, out, _ = site.run(*options, "--", "--seed=1", fate={"1": ["kill", "kill", 0]})
+    assert code == 0
+    assert out.count("ended with signal SIGKILL") == 2
+    assert "restart 2 of 2, from the newest checkpoint" in out
+    assert "--resume_training=True" not in site.seen(0, 0)["argv"]
+    for attempt in (1, 2):
+        assert site.seen(0, attempt)["argv"][-1] == "--resume_training=True"
+    code, out, _ = site.run(*options, fate={"1": "kill"})
+    assert code == 137
+    assert out.count("ended with signal SIGKILL") == 3
+
+
+def test_what_would_only_fail_again_is_not_restarted(site):
+    options = ["--max_restarts", "3", site.table(devices=2), site.config, "[0,2]", "train"]
+    code, out, _ = site.run(*options, fate={"0": 2, "1": "hang"})
+    assert code == 2
+    assert "restart" not in out
+
+
+def test_without_a_rank_table_the_ranks_meet_at_a_scheduler(site):
+    arguments = [site.config, "[0,2]", "train", "--", "--device_target", "CPU"]
+    code, _, err = site.run(site.table(), *arguments, fate={"scheduler": "hang"})
+    assert (code, err) == (0, "")
+    port = site.seen(0)["env"]["MS_SCHED_PORT"]
+    for rank in ("scheduler", 0, 1):
+        environment = site.seen(rank)["env"]
+        assert environment["MS_WORKER_NUM"] == "2"
+        assert environment["MS_SCHED_HOST"] == "127.0.0.1"
+        assert environment["MS_SCHED_PORT"] == port
+        assert "RANK_TABLE_FILE" not in environment
+    assert site.seen(1)["env"]["MS_ROLE"] == "MS_WORKER"
+    assert site.seen(1)["env"]["MS_NODE_ID"] == site.seen(1)["env"]["RANK_ID"] == "1"
+    assert site.seen("scheduler")["env"]["MS_ROLE"] == "MS_SCHED"
+
+
+def test_several_servers_without_a_rank_table(site):
+    options = ["none", site.config, "[2,4]", "train", "4"]
+    code, _, err = site.run(*options)
+    assert code == 2
+    assert "--master_addr: missing; the ranks are on several servers" in err
+    code, out, _ = site.run("--dry_run", "--master_addr", "127.0.0.2", *options)
+    assert code == 0
+    lines = out.splitlines()
+    assert len(lines) == 2  # the scheduler is beside rank 0
+    assert "MS_SCHED_HOST=127.0.0.2 MS_SCHED_PORT=8118" in lines[0]
+    assert "RANK_ID=2 RANK_SIZE=4 DEVICE_ID=0" in lines[0]
+
+
+def test_cpu_ranks_share_the_cores(site):
+    options = ["--dry_run", site.config, "[0,2]", "train", "--", "--device_target=CPU"]
+    _, out, _ = site.run(*options)
+    cores = sorted(os.sched_getaffinity(0))
+    found = [shlex.split(line) for line in out.splitlines() if "MS_WORKER " in line]
+    given = [words[words.index("-c") + 1].split(",") for words in found]
+    assert [len(share) for share in given] == [max(len(cores) // 2, 1)] * 2
+    if len(cores) > 1:
+        assert not set(given[0]) & set(given[1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["none.yaml", "[0,8]", "train"], "none.yaml"),
+        (["{table}", "{config}", "[0,8]", "predict"], "RUN_MODE: 'predict' given, several ranks"),
+        (["{table}", "{config}", "[3,3]", "train"], "the range '[3,3]' is empty"),
+        (["{table}", "{config}", "[0,8]", "train", "x"], "RANK_SIZE: 'x' given"),
+        (["{table}", "{config}", "[0,4]", "train"], "RANK_SIZE: 4 given, but '{table}' has 8"),
+        (["{table}", "{config}", "[8,16]", "train", "12"], "ranks '[8,16]' go up to 15"),
+        (["{table}", "{config}"], "expected RANK_TABLE_FILE CONFIG [0,8] RUN_MODE"),
+        (["no.json", "{config}", "[0,8]", "train"], "no.json': No such file"),
+        (["--max_restarts", "-1", "{config}", "[0,8]", "train"], "0 or more is expected"),
+    ],
+)
+def test_bad_usage(site, arguments, said):
+    names = {"table": site.table(), "config": site.config}
+    code, _, err = site.run(*[argument.format(**names) for argument in arguments])
+    assert code == 2
+    assert said.format(**names) in err
+    assert "Traceback" not in err
+    assert not site.ranks()
+
+
+def test_a_server_has_one_servers_ranks(site):
+    code, _, err = site.run(site.table(servers=2), site.config, "[4,12]", "train", "16")
+    assert code == 2
+    assert "ranks 4 to 11 are on the servers 10.0.0.0, 10.0.0.1" in err
+
+
+def test_the_tail_of_a_missing_log(tmp_path):
+    assert ranks.tail(tmp_path / "none") == ["(no log: No such file or directory)"]
+
+
+def test_the_script_is_sound():
+    shellcheck = Path(sys.executable).with_name("shellcheck")  # of requirements-test.txt
+    subprocess.run([shellcheck, "-x", SCRIPT], check=True)
