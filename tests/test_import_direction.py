@@ -17,7 +17,7 @@ LAYERS = [
     ({"kernels"}, {"errors", "compat"}),
     (CORE, {*BASE, "config", "kernels"}),
     ({"tools"}, {*BASE, "config", "data"}),
-    ({"models"}, {*BASE, "config", *CORE, "tools", "models", "kernels"}),
+    ({"models"}, {*BASE, "config", *CORE, "tools", "models"}),
     ({"pipelines"}, {*BASE, "config", *CORE, "tools", "models"}),
     ({"deploy"}, {*BASE, "config", *CORE, "tools", "models", "kernels"}),
     ({"report"}, {*BASE, "config", "data"}),

@@ -172,7 +172,8 @@ def _gradient_function(forward: nn.Cell, *, scaled: bool) -> Any:
     value_and_grad = ms.value_and_grad(loss_of, None, params, has_aux=True)
 
     def gradients(scale, *inputs):
-        (_, loss), grads = value_and_grad(scale, *inputs)
+        losses, grads = value_and_grad(scale, *inputs)
+        loss = losses[1]
         if scaled:
             unscaled = ()
             for grad in grads:

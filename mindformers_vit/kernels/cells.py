@@ -7,7 +7,8 @@ Legend: M rows, K, N widths, D width, B batch, T tokens, h heads, d = D / h.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,22 @@ class Attention(nn.Cell):
 def _attention_shapes(qkv: tuple[int, ...]) -> Any:
     b, t, _, h, d = qkv
     return (b, t, h, d), (b, h, t)
+
+
+@contextlib.contextmanager
+def plain_operators(network: nn.Cell) -> Iterator[None]:
+    """Inside, what runs or compiles this network sees MindSpore's own operators alone.
+
+    A layer that has a kernel says so in its attribute `has_kernel`.
+    """
+    own = [cell for _, cell in network.cells_and_names() if getattr(cell, "has_kernel", False)]
+    for cell in own:
+        cell.has_kernel = False
+    try:
+        yield
+    finally:
+        for cell in own:
+            cell.has_kernel = True
 
 
 def linear(*, bias: bool) -> nn.Cell | None:

@@ -5,12 +5,10 @@ MINDFORMERS_VIT_KERNELS=0 turns them off, MINDFORMERS_VIT_AVX512=0 compiles them
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import functools
 import logging
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from mindformers_vit import compat
@@ -19,25 +17,11 @@ from mindformers_vit.kernels.build import BuildError, build
 
 logger = logging.getLogger(__name__)
 _matmul = "fp32"
-_plain_only = False
 
 
 def path() -> Path | None:
     """The library to take operators from; None: this process uses MindSpore's own."""
-    if _plain_only or compat.device() != "CPU":
-        return None
-    return compiled()
-
-
-@contextlib.contextmanager
-def plain_operators() -> Iterator[None]:
-    """Networks built inside use MindSpore's own operators, as an export needs it."""
-    global _plain_only
-    before, _plain_only = _plain_only, True
-    try:
-        yield
-    finally:
-        _plain_only = before
+    return compiled() if compat.device() == "CPU" else None
 
 
 def matmul() -> str:

@@ -212,7 +212,10 @@ def test_float16_gives_what_float32_gives_but_for_rounding(half):
     whole = build({**half, "context": {"device_target": "CPU", "mode": 1}})
     expected = whole(batches("vit")[:1], 1e-3)
     assert result["loss"] == pytest.approx(expected["loss"], rel=1e-3)
-    assert result["grad_norm"] != pytest.approx(expected["grad_norm"], rel=1e-6)  # it was half
+    moment = "optimizer.m.blocks.0.mlp.fc1.weight"
+    ours, exact = (s.tensors()[moment].astype(np.float64) for s in (step, whole))
+    difference = np.linalg.norm(ours - exact) / np.linalg.norm(exact)
+    assert 1e-4 < difference < 2e-2  # it was half: float32 in two ways differs by 1e-6
     assert result["grad_norm"] == pytest.approx(expected["grad_norm"], rel=2e-2)
     assert (result["loss_scale"], expected["loss_scale"]) == (1024.0, 1.0)
 

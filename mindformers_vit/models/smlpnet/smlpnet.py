@@ -8,19 +8,14 @@ Legend: B batch, C channels, H, W rows and columns of the grid, N = H·W, K bloc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import mindspore as ms
 from mindspore import nn
 
-from mindformers_vit.kernels import library
 from mindformers_vit.models.base import PreTrainedModel
 from mindformers_vit.models.layers.drop_path import DropPath, drop_path_rates
 from mindformers_vit.models.layers.dtype import ms_dtype
 from mindformers_vit.models.layers.linear import Linear
 from mindformers_vit.models.layers.norm import LayerNorm
-from mindformers_vit.models.layers.parameters import ParamSpecs
-from mindformers_vit.models.loading import Array, LoadingRules
 from mindformers_vit.models.smlpnet import smlpnet_loading, smlpnet_params
 from mindformers_vit.models.smlpnet.smlpnet_config import FAMILY, SMLPNetConfig
 from mindformers_vit.models.smlpnet.smlpnet_layers import (
@@ -41,8 +36,9 @@ class SMLPNetForImageClassification(PreTrainedModel):
     """
 
     family = FAMILY
+    parameter_specs = staticmethod(smlpnet_params.parameter_specs)
+    loading_rules = staticmethod(smlpnet_loading.loading_rules)
 
-    @library.plain_operators()  # MindSpore cannot compile a second such network with ours
     def __init__(self, config: SMLPNetConfig, *, seed: int = 0) -> None:
         super().__init__(config)
         self.image_hw = config.image_hw
@@ -65,16 +61,6 @@ class SMLPNetForImageClassification(PreTrainedModel):
         head = Linear(self.num_features, config.num_labels, compute_dtype=config.compute_dtype)
         self.mlp_head = nn.CellList([head])
         self.init_weights(seed)
-
-    @staticmethod
-    def parameter_specs(config: SMLPNetConfig) -> ParamSpecs:
-        return smlpnet_params.parameter_specs(config)
-
-    @staticmethod
-    def loading_rules(
-        config: SMLPNetConfig, loaded: Mapping[str, Array], *, new_parts: bool
-    ) -> LoadingRules:
-        return smlpnet_loading.loading_rules(config, loaded, new_parts=new_parts)
 
     def layer_id(self, name: str) -> int:
         return smlpnet_params.layer_id(name, self.config)
