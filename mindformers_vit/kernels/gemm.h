@@ -7,6 +7,7 @@
 // A "word" is what one lane multiplies at once: a float, or two bf16 of neighbouring k.
 #pragma once
 #include <algorithm>
+#include <memory>
 #include <vector>
 
 #include "threads.h"
@@ -65,7 +66,19 @@ inline void transpose(V* x) {
   }
 }
 
-inline int64_t panel_size(int width, int64_t words) { return words * width + kLanes; }
+// Floats of a panel: whole vectors, one of them for what `pack` writes beyond the last word.
+inline int64_t panel_size(int width, int64_t words) {
+  return (words * width + 2 * kLanes - 1) / kLanes * kLanes;
+}
+
+// Memory of the calling thread that begins with a whole vector; the next call may move it.
+inline float* panels(size_t size) {
+  static thread_local std::vector<float> memory;
+  if (memory.size() < size + kLanes) memory.resize(size + kLanes);
+  void* first = memory.data();
+  size_t space = memory.size() * sizeof(float);
+  return static_cast<float*>(std::align(sizeof(V), size * sizeof(float), first, space));
+}
 
 // Words [0, words) of `valid` <= width rows of m to `to[word * width + row]`; k_left is what m has
 // of k from here on.
@@ -171,7 +184,6 @@ struct Alone {
 template <bool kBf16, class Runner>
 void gemm(Runner& runner, int64_t m, int64_t n, int64_t k, Matrix a, Matrix b, float* c,
           int64_t ldc, const float* bias) {
-  static thread_local std::vector<float> memory;
   constexpr int per = kBf16 ? 2 : 1;
   const int64_t words = blocks(k, per), depth = blocks(words, blocks(words, kDepth));
   const int64_t a_size = panel_size(kRows, depth), b_size = panel_size(kColumns, depth);
@@ -179,9 +191,8 @@ void gemm(Runner& runner, int64_t m, int64_t n, int64_t k, Matrix a, Matrix b, f
   for (int64_t top = 0; top < m; top += kMaxRows) {
     const int64_t rows = std::min(m - top, kMaxRows);
     const int64_t a_panels = blocks(rows, kRows), a_tasks = blocks(a_panels, kTaskRows);
-    const size_t needed = a_panels * a_size + b_panels * b_size;
-    if (memory.size() < needed) memory.resize(needed);
-    float *packed_a = memory.data(), *packed_b = packed_a + a_panels * a_size;
+    float* packed_a = panels(a_panels * a_size + b_panels * b_size);
+    float* packed_b = packed_a + a_panels * a_size;
     for (int64_t w = 0; w < words; w += depth) {
       const int64_t count = std::min(depth, words - w), first = w * per;
       runner.run(a_tasks + b_tasks, [=](int64_t task) {
