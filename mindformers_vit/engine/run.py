@@ -28,6 +28,7 @@ from mindformers_vit.engine.weights import (
     with_labels,
 )
 from mindformers_vit.errors import DataError
+from mindformers_vit.kernels import library
 from mindformers_vit.report.confusion import Confusion
 from mindformers_vit.tools.image_tools import list_images
 
@@ -144,6 +145,7 @@ def _start_device(plan: Plan) -> str:
             mode=context.mode,
             memory=context.max_device_memory,
         )
+    library.choose_matmul(context.cpu_matmul)
     parallel.join(plan.world)
     return name
 
