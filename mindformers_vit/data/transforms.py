@@ -13,6 +13,7 @@ import numpy as np
 from PIL.Image import Image, new
 
 from mindformers_vit.config.strict import validate
+from mindformers_vit.data import pixels
 from mindformers_vit.data.arrays import HWC2CHW, Array, Float, Normalize, RandomErasing, ToTensor
 from mindformers_vit.data.augment import RandAugment
 from mindformers_vit.data.fields import Layout, Transform
@@ -54,9 +55,14 @@ class _ToNormalized:
     def __init__(self, normalize: Normalize, *, scale: bool) -> None:
         self._mean, self._std = normalize.constants((3, 1, 1))
         self._scale = scale
+        self._table = np.empty((3, 1, 256), np.float32)  # of every value that a pixel can have
+        self._compute(np.arange(256, dtype=np.uint8) + np.zeros((3, 1, 1), np.uint8), self._table)
 
     def write(self, image: Image, out: Float) -> None:
-        chw = np.asarray(image).transpose(2, 0, 1)  # (3, H, W) uint8, a view
+        if not pixels.normalize(image, self._table, out):
+            self._compute(np.asarray(image).transpose(2, 0, 1), out)
+
+    def _compute(self, chw: Array, out: Float) -> None:
         if self._scale:
             np.divide(chw, np.float32(255), out=out)
             chw = out
