@@ -22,7 +22,7 @@ from mindformers_vit.data.fields import (
     height_width,
     resampling,
 )
-from mindformers_vit.data.label_view import LabelView
+from mindformers_vit.data.label_maps import LabelView
 from mindformers_vit.data.pixels import Box, resize
 from mindformers_vit.registry import transforms
 

@@ -45,19 +45,15 @@ def resize(image: Image.Image, box: Box, size: tuple[int, int], how: Resampling)
     return image.crop(box).resize(size, how) if result is None else result
 
 
-def normalize(image: Image.Image, table: Float, out: Float) -> bool:
-    """Write `table[channel, value]` of each pixel to `out`; False if it is not written.
-
-    Args:
-        table: 3 x 256 numbers.
-        out: (3, H, W).
-    """
+def normalize(image: Image.Image, table: Float, out: Float) -> None:
+    """Write the number of each pixel in the table (3, 256) of its channel to `out` (3, H, W)."""
     library, pixels = _library(), _address(image)
-    if library is None or pixels is None or not out.flags.c_contiguous:
-        return False
-    count = image.width * image.height
-    library.normalize_pixels(pixels[0], count, table.ctypes.data, out.ctypes.data)
-    return True
+    if library is not None and pixels is not None and out.flags.c_contiguous:
+        count = image.width * image.height
+        library.normalize_pixels(pixels[0], count, table.ctypes.data, out.ctypes.data)
+        return
+    for plane, values, row in zip(out, np.asarray(image).transpose(2, 0, 1), table, strict=True):
+        np.take(row, values, out=plane, mode="clip")
 
 
 @functools.cache
