@@ -119,7 +119,8 @@ void along_columns(const uint8_t* from, int64_t stride, const Weights& weights, 
 }  // namespace
 
 // The box (left, top, width, height) of an image of `image_width` pixels a row, resized to
-// (result_width, result_height), whose rows are filled up to a multiple of 16 bytes. 1: the image is too narrow for that, and nothing is written.
+// (result_width, result_height), whose rows are filled up to a multiple of 16 bytes.
+// 1: the image is too narrow for that, and nothing is written.
 extern "C" int resize_pixels(const uint8_t* image, int64_t image_width, const int64_t* box,
                              int64_t result_width, int64_t result_height, int cubic, uint8_t* to) {
   const int64_t left = box[0], top = box[1], width = box[2], height = box[3];
