@@ -23,7 +23,7 @@ def test_they_come_with_the_package(tmp_path, monkeypatch):
     """An installed package holds them as files, the repository as a link."""
     assert sorted(path.resolve() for path in PACKAGE.glob("configs/*/*.yaml")) == CONFIGS
     project = (ROOT / "pyproject.toml").read_text()
-    assert 'mindformers_vit = ["report/report.css", "configs/*/*.yaml"]' in project
+    assert 'mindformers_vit = ["configs/*/*.yaml", ' in project
     monkeypatch.chdir(tmp_path)
     assert find_config(CONFIGS[0].relative_to(ROOT)).resolve() == CONFIGS[0]
 

@@ -14,13 +14,17 @@ LAYERS = [
     ({"errors"}, set()),
     ({"registry", "compat", "web"}, {"errors"}),
     ({"config"}, BASE),
-    (CORE, {*BASE, "config"}),
+    ({"kernels"}, {"errors", "compat"}),
+    (CORE, {*BASE, "config", "kernels"}),
     ({"tools"}, {*BASE, "config", "data"}),
     ({"models"}, {*BASE, "config", *CORE, "tools", "models"}),
     ({"pipelines"}, {*BASE, "config", *CORE, "tools", "models"}),
-    ({"deploy"}, {*BASE, "config", *CORE, "tools", "models"}),
+    ({"deploy"}, {*BASE, "config", *CORE, "tools", "models", "kernels"}),
     ({"report"}, {*BASE, "config", "data", "metrics"}),
-    ({"engine"}, {*BASE, "config", *CORE, "tools", "models", "pipelines", "deploy", "report"}),
+    (
+        {"engine"},
+        {*BASE, "config", *CORE, "tools", "models", "pipelines", "deploy", "report", "kernels"},
+    ),
 ]
 TOP = {
     "__init__", "__main__", "cli", "cli_help", "commands", "demo", "deploy.commands", "pipeline",
@@ -87,6 +91,7 @@ sys.meta_path.insert(0, Refuse())
 import mindformers_vit, mindformers_vit.cli, mindformers_vit.engine.plan
 import mindformers_vit.engine.build, mindformers_vit.checkpoint.store
 import mindformers_vit.optim.schedules, mindformers_vit.optim.groups
+import mindformers_vit.kernels.build, mindformers_vit.kernels.library
 import mindformers_vit.deploy.export, mindformers_vit.deploy.commands.run
 from mindformers_vit import registry
 assert len(registry.families()) >= 2

@@ -1,4 +1,4 @@
-"""Print docs/configuration.md, made from the source."""
+"""Print docs/configuration.md, made from the source; with the argument `zh`, its Chinese twin."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from mindformers_vit.tools.settings_list import page
 
 if __name__ == "__main__":
-    sys.stdout.write(page())
+    sys.stdout.write(page(*sys.argv[1:]))

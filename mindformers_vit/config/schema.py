@@ -36,6 +36,7 @@ class Context(StrictModel):
     )
     device_id: int = Field(0, ge=0)  # the launcher's choice rules where it starts several ranks
     compute_dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"  # new: of matmuls
+    cpu_matmul: Literal["fp32", "bf16"] = "fp32"  # new: products of linear layers, summed in fp32
     max_device_memory: str | None = None  # as "30GB"; not on CPU
     enable_graph_kernel: Any = dead("MindSpore's own default is used")
     graph_kernel_flags: Any = dead("MindSpore's own default is used")

@@ -34,6 +34,7 @@ def record(network: Any) -> list[Recorder]:
     recorders = []
     for block in getattr(network, "blocks", []):
         block.attn.core = Recorder(block.attn.core)
+        block.attn.has_kernel = False  # which keeps no attention
         recorders.append(block.attn.core)
     return recorders
 

@@ -217,11 +217,14 @@ def _write_mindspore(
     import mindspore as ms
     from mindspore import nn
 
+    from mindformers_vit.kernels.cells import plain_operators
+
     size = int(settings.batch_size)
     images = check_images(processor, network.config.image_hw, size)
     network.set_train(False)
     kind = settings.export_format.upper()
-    ms.export(network, ms.Tensor(images[:size]), file_name=str(path), file_format=kind)
+    with plain_operators(network):
+        ms.export(network, ms.Tensor(images[:size]), file_name=str(path), file_format=kind)
     if not path.is_file():  # MindSpore logs a failure to write, it does not raise
         raise ExportError(f"{path.name}: MindSpore wrote no {kind} file")
     files.set_default_mode(path)

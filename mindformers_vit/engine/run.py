@@ -27,6 +27,7 @@ from mindformers_vit.engine.weights import (
     warn_of_preprocessing,
     with_labels,
 )
+from mindformers_vit.kernels import library
 from mindformers_vit.tools.image_tools import list_images
 
 logger = logging.getLogger(__name__)
@@ -144,6 +145,7 @@ def _start_device(plan: Plan, directory: Path | None = None) -> str:
             mode=context.mode,
             memory=context.max_device_memory,
         )
+    library.choose_matmul(context.cpu_matmul)
     parallel.join(plan.world)
     return name
 

@@ -6,6 +6,7 @@ sums kept on the device, and the update a second one; so neither is compiled twi
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -18,11 +19,14 @@ from mindformers_vit.checkpoint.assign import assign, to_arrays
 from mindformers_vit.checkpoint.merge import merge
 from mindformers_vit.engine.loss_scale import LossScale
 from mindformers_vit.errors import TrainingError
+from mindformers_vit.kernels import cells, library
 from mindformers_vit.losses import soft_target_cross_entropy
 from mindformers_vit.optim.adamw import AdamW
 from mindformers_vit.optim.clip import clip, global_norm, is_finite
 from mindformers_vit.optim.ema import Ema
 from mindformers_vit.optim.lars import Lars
+
+logger = logging.getLogger(__name__)
 
 
 class PretrainForward(nn.Cell):
@@ -142,10 +146,14 @@ class TrainStep:
 
     def state(self) -> dict[str, Any]:
         """What is not a tensor."""
-        return {"loss_scale": self.loss_scale.state() if self.loss_scale else None}
+        scale = self.loss_scale.state() if self.loss_scale else None
+        return {"loss_scale": scale, "numerics": library.numerics()}
 
     def load(self, tensors: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> None:
         """Take over `tensors()` and `state()` of another run of the same settings, exactly."""
+        before, here = state.get("numerics", "plain"), library.numerics()
+        if before != here:
+            logger.warning("computed with %s so far, from here on with %s", before, here)
         targets = self.parameters()
         arrays, _ = merge(tensors, {name: tuple(p.shape) for name, p in targets.items()})
         assign(targets, arrays)
@@ -164,7 +172,8 @@ def _gradient_function(forward: nn.Cell, *, scaled: bool) -> Any:
     value_and_grad = ms.value_and_grad(loss_of, None, params, has_aux=True)
 
     def gradients(scale, *inputs):
-        (_, loss), grads = value_and_grad(scale, *inputs)
+        losses, grads = value_and_grad(scale, *inputs)
+        loss = losses[1]
         if scaled:
             unscaled = ()
             for grad in grads:
@@ -187,12 +196,14 @@ def _update_function(
     (Batch norm's moving statistics have moved before, in the forward pass, as in PyTorch.)
     """
 
+    squares = cells.sum_of_squares()
+
     def update(grads, lr):
         if reduce is not None:
             grads = reduce(grads)
         if average is not None:
             average()
-        norm = global_norm(grads)
+        norm = global_norm(grads, squares)
         if max_grad_norm is not None:
             grads = clip(grads, norm, max_grad_norm)
         finite = is_finite(norm)

@@ -10,13 +10,22 @@ Meant for use inside a compiled train step:
 
 from __future__ import annotations
 
+from typing import Any
+
 from mindspore import Tensor, ops
 
 
-def global_norm(grads: tuple[Tensor, ...]) -> Tensor:
-    """Root of the sum of all squares: float32 scalar, not finite if any gradient is not."""
+def global_norm(grads: tuple[Tensor, ...], squares: Any = None) -> Tensor:
+    """Root of the sum of all squares: float32 scalar, not finite if any gradient is not.
+
+    Args:
+        squares: the compiled kernel for the squares of one gradient, if there is one.
+    """
     total = 0.0
     for grad in grads:
+        if squares is not None:
+            total += squares(grad)[0]
+            continue
         total += ops.square(grad.reshape(-1, grad.shape[-1] if grad.ndim > 1 else 1)).sum(-1).sum()
     return ops.sqrt(total)
 

@@ -14,14 +14,17 @@ import textwrap
 import tokenize
 from collections.abc import Iterator
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
 from mindformers_vit import registry
 from mindformers_vit.config import schema
+from mindformers_vit.config.loader import load_yaml
 from mindformers_vit.config.strict import StrictModel
 from mindformers_vit.data.mixup import Mixup
 from mindformers_vit.models.transformer_config import TransformerConfig
 from mindformers_vit.models.vision_config import VisionConfig
+from mindformers_vit.tools.page_words import translated
 
 _HEAD = """\
 # The yaml of a run
@@ -52,6 +55,7 @@ callbacks:
 This list is made from the source: `python tools/list_settings.py > docs/configuration.md`; a test
 compares.
 """
+_DOCS = Path(__file__).resolve().parents[2] / "docs"
 _LIMITS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
 _HUGE = 2**62  # a limit that no one meets
 _TYPES = {"integer": "int", "number": "float", "string": "text", "boolean": "True, False"}
@@ -61,8 +65,10 @@ _LISTS = (
 )
 
 
-def page() -> str:
-    """docs/configuration.md."""
+def page(language: str = "") -> str:
+    """docs/configuration.md, or docs/<language>/configuration.md by the words beside it."""
+    if language:
+        return translated(page(), load_yaml(_DOCS / language / "configuration.yaml"))
     parts = [_HEAD, *_sections()]
     for title, words, entries in _LISTS:
         parts.append(f"\n## {title}\n\n{words}, by `type`.\n")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mindformers_vit.checkpoint.weights import read_weights
-from mindformers_vit.data.masking import mask_noise
+from mindformers_vit.data.rng import sample_noise
 from mindformers_vit.data.sources import open_source
 from mindformers_vit.models.auto import AutoModel, AutoProcessor
 from mindformers_vit.models.mae.convert_weight import convert_weight as convert_mae
@@ -180,7 +180,7 @@ def test_the_reconstruction_loss_is_the_mean_over_images(mae_yaml, images, tmp_p
     processor = AutoProcessor.from_pretrained(model)
     single = []
     for index, path in enumerate(open_source(root / "folders", labelled=False).paths):
-        noise = ms.Tensor(mask_noise(0, 0, index, 16)[None])
+        noise = ms.Tensor(sample_noise(0, 0, index, "mask", 16)[None])
         single.append(float(network(ms.Tensor(processor(path)), noise)[0].asnumpy()))
     assert np.std(single) > 1e-2  # so that a padded image would show
     assert losses[0] == pytest.approx(np.mean(single), rel=1e-5)

@@ -5,16 +5,37 @@ from pathlib import Path
 import pytest
 
 from mindformers_vit import registry
+from mindformers_vit.config.loader import load_yaml
 from mindformers_vit.config.schema import RunConfig
-from mindformers_vit.tools import settings_list
+from mindformers_vit.tools import page_words, settings_list
 
 pytestmark = pytest.mark.fast
-PAGE = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "configuration.md").read_text(encoding="utf-8")
 
 
 def test_the_page_is_made_from_this_source():
     same = settings_list.page() == PAGE
     assert same, "run: python tools/list_settings.py > docs/configuration.md"
+
+
+def test_the_chinese_page_says_the_same_in_chinese():
+    chinese = (DOCS / "zh" / "configuration.md").read_text(encoding="utf-8")
+    same = settings_list.page("zh") == chinese
+    assert same, "run: python tools/list_settings.py zh > docs/zh/configuration.md"
+    assert "\n| `max_steps` | int > 0 or null | null | *新增* 提前停止；" in chinese
+    words = load_yaml(DOCS / "zh" / "configuration.yaml")
+    assert [word for word in words.values() if word not in chinese] == []
+    assert [line.count("|") for line in PAGE.splitlines() if line.startswith("|")] == [
+        line.count("|") for line in chinese.splitlines() if line.startswith("|")
+    ]
+
+
+def test_a_text_without_its_words_is_named():
+    with pytest.raises(KeyError, match="Nobody has translated this"):
+        page_words.translated("# Page\n\nNobody has translated\nthis.\n", {"Page": "页"})
+    translated = page_words.translated("\n# Page\n\n| `a` | *new* b |\n\n", {"b": "乙"})
+    assert translated == "\n# Page\n\n| `a` | *新增* 乙 |\n\n"
 
 
 def test_types_limits_defaults_and_meanings():

@@ -64,14 +64,14 @@ def linear(cell: Linear, x: Symbol) -> Symbol:
     if x.ndim > 2:
         return x.times(_product(weight.T, cell))
     more = [x.graph.constant(weight, cell.weight.name)]
-    if cell.has_bias:
+    if cell.bias is not None:
         more.append(x.graph.constant(to_array(cell.bias), cell.bias.name))
     return x.emit("Gemm", *more, transB=1, shape=shape)
 
 
 def _product(matrix: Array, cell: Linear | PointwiseConv) -> Product:
     """A layer's matrix (in, out) and bias."""
-    if not cell.has_bias:
+    if cell.bias is None:
         return Product(matrix, cell.weight.name)
     return Product(matrix, cell.weight.name, to_array(cell.bias), cell.bias.name)
 

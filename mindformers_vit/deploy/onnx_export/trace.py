@@ -22,6 +22,7 @@ from mindformers_vit.deploy.onnx_export.layers import emitter_of
 from mindformers_vit.deploy.onnx_export.projections import separate
 from mindformers_vit.deploy.onnx_export.symbol import Batch, Dim, Symbol, to_array
 from mindformers_vit.errors import ExportError
+from mindformers_vit.kernels.cells import plain_operators
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def trace(network: Any, options: GraphOptions) -> onnx.ModelProto:
     shape: tuple[Dim, ...] = (Batch(), channels, height, width)
     images = Symbol(graph, options.input_name, shape)
     network.set_train(False)
-    with _redirected(network, options.pad_tokens_to):
+    with plain_operators(network), _redirected(network, options.pad_tokens_to):
         logits = network.construct(_normalised(images, options))
     batch = "batch" if options.batch_size is None else options.batch_size
     kind = "float32" if options.pixel_scale is None else "uint8"

@@ -9,6 +9,7 @@ import mindspore as ms
 from mindspore import nn, ops
 
 from mindformers_vit import compat
+from mindformers_vit.kernels import cells
 from mindformers_vit.models.layers.dtype import ms_dtype
 from mindformers_vit.models.layers.linear import Linear
 
@@ -69,11 +70,15 @@ class Attention(nn.Cell):
         self.proj = Linear(width, width, compute_dtype=compute_dtype)
         on_cpu = compat.device() == "CPU"
         self.core = CpuScaledDotProduct() if on_cpu else ScaledDotProduct()
+        self.kernel = cells.attention() if self.dtype == ms.float32 else None
+        self.has_kernel = self.kernel is not None
 
     def construct(self, x: ms.Tensor) -> ms.Tensor:
         """(B, T, D) -> (B, T, D) in `compute_dtype`."""
         b, t, width = x.shape
         qkv = self.qkv(x).reshape(b, t, 3, self.num_heads, self.head_width)  # (B, T, 3, h, d)
+        if self.has_kernel:
+            return self.proj(self.kernel(qkv)[0].reshape(b, t, width))  # (B, T, D)
         q, k, v = ops.unstack(qkv.transpose(2, 0, 3, 1, 4), 0)  # (B, h, T, d) each
         out = self.core(q * self.scale, k, v)[0]  # (B, h, T, d)
         return self.proj(out.transpose(0, 2, 1, 3).reshape(b, t, width))  # (B, T, D)

@@ -81,8 +81,12 @@ class BatchNorm(nn.Cell):
             y = (flat - self.moving_mean) * scale + self.beta  # (M, C)
         return y.reshape(x.shape)  # (..., C)
 
-    def move(self, statistic: ms.Parameter, newest: ms.Tensor) -> None:
-        """Move a statistic (C,) towards that of the newest batch (1, C)."""
+    def move(self, statistic: ms.Parameter, newest: ms.Tensor) -> ms.Tensor:
+        """Move a statistic (C,) towards that of the newest batch (1, C); the statistic.
+
+        A `None` in its place would make the backward graph of a process's second such network
+        one that MindSpore compiles anew while it runs.
+        """
         newest = ops.stop_gradient(newest).reshape(-1)  # (C,)
         moved = statistic * (1.0 - self.momentum) + newest * self.momentum  # (C,)
-        ops.assign(statistic, ops.where(ops.isfinite(moved), moved, statistic))
+        return ops.assign(statistic, ops.where(ops.isfinite(moved), moved, statistic))

@@ -11,6 +11,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn, ops
 
+from mindformers_vit.kernels import cells
 from mindformers_vit.models.layers.dtype import ms_dtype
 
 
@@ -28,6 +29,32 @@ class BiasAdd(nn.Cell):
         ones = ops.ones((1, x.shape[0]), ms.float32)  # (1, M)
         dbias = self.matmul(ones, dout.astype(ms.float32)).reshape(-1)  # (D,)
         return dout, dbias.astype(bias.dtype)
+
+
+class Multiply(nn.Cell):
+    """x Wᵀ + b on two axes, by the compiled kernel where there is one.
+
+    Args:
+        bias: whether there is one; without it, what is given is not used.
+        dtype: of the product; W and b are cast to it.
+    """
+
+    def __init__(self, *, bias: bool, dtype: ms.Type) -> None:
+        super().__init__()
+        self.has_bias = bias
+        self.dtype = dtype
+        self.matmul = ops.MatMul(transpose_b=True)
+        self.bias_add = BiasAdd()
+        self.kernel = cells.linear(bias=bias) if dtype == ms.float32 else None
+        self.has_kernel = self.kernel is not None
+
+    def construct(self, x, weight, bias):
+        """x (M, in), weight (out, in), bias (out,) -> (M, out)."""
+        x = x.astype(self.dtype)  # (M, in)
+        if self.has_kernel:
+            return self.kernel(x, weight, bias) if self.has_bias else self.kernel(x, weight)
+        y = self.matmul(x, weight.astype(self.dtype))  # (M, out)
+        return self.bias_add(y, bias.astype(self.dtype)) if self.has_bias else y  # (M, out)
 
 
 class Linear(nn.Cell):
@@ -53,19 +80,13 @@ class Linear(nn.Cell):
         super().__init__()
         self.weight = zeros_parameter((out_features, in_features))
         self.bias = zeros_parameter((out_features,)) if bias else None
-        self.has_bias = bias
         self.in_features = in_features
         self.out_features = out_features
-        self.dtype = ms_dtype(compute_dtype)
-        self.matmul = ops.MatMul(transpose_b=True)
-        self.bias_add = BiasAdd()
+        self.multiply = Multiply(bias=bias, dtype=ms_dtype(compute_dtype))
 
     def construct(self, x: ms.Tensor) -> ms.Tensor:
         """(..., in) -> (..., out)."""
-        flat = x.reshape(-1, self.in_features).astype(self.dtype)  # (M, in)
-        y = self.matmul(flat, self.weight.astype(self.dtype))  # (M, out)
-        if self.has_bias:
-            y = self.bias_add(y, self.bias.astype(self.dtype))  # (M, out)
+        y = self.multiply(x.reshape(-1, self.in_features), self.weight, self.bias)  # (M, out)
         return y.reshape(*x.shape[:-1], self.out_features)  # (..., out)
 
 

@@ -1,6 +1,7 @@
 """Layer normalisation (Ba et al. 2016, arXiv 1607.06450), always in float32.
 
-On CPU the gradient is written with matrix products in place of `LayerNormGrad` and row sums.
+On CPU the gradient is written with matrix products in place of `LayerNormGrad` and row sums,
+or with the compiled kernel.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import numpy as np
 from mindspore import nn, ops
 
 from mindformers_vit import compat
+from mindformers_vit.kernels import cells
 from mindformers_vit.models.layers.linear import zeros_parameter
 
 
@@ -65,11 +67,15 @@ class LayerNorm(nn.Cell):
         self.on_cpu = compat.device() == "CPU"
         self.norm = ops.LayerNorm(begin_norm_axis=1, begin_params_axis=1, epsilon=eps)
         self.cpu_norm = CpuLayerNorm(width, eps)
+        self.kernel = cells.layer_norm(eps)
+        self.has_kernel = self.kernel is not None
 
     def construct(self, x: ms.Tensor) -> ms.Tensor:
         """(..., D) -> (..., D) float32."""
         flat = x.reshape(-1, self.width).astype(ms.float32)  # (M, D)
-        if self.on_cpu:
+        if self.has_kernel:
+            y = self.kernel(flat, self.gamma, self.beta)[0]  # (M, D)
+        elif self.on_cpu:
             y = self.cpu_norm(flat, self.gamma, self.beta)[0]  # (M, D)
         else:
             y = self.norm(flat, self.gamma, self.beta)[0]  # (M, D)

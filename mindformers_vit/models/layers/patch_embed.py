@@ -12,10 +12,10 @@ from typing import Any
 
 import mindspore as ms
 import numpy as np
-from mindspore import nn, ops
+from mindspore import nn
 
 from mindformers_vit.models.layers.dtype import ms_dtype
-from mindformers_vit.models.layers.linear import BiasAdd, zeros_parameter
+from mindformers_vit.models.layers.linear import Multiply, zeros_parameter
 
 
 def patchify(images: ms.Tensor, patch_size: int) -> ms.Tensor:
@@ -54,17 +54,13 @@ class PatchProjection(nn.Cell):
         self.weight = zeros_parameter((width, channels, patch_size, patch_size))
         self.bias = zeros_parameter((width,))
         self.width = width
-        self.dtype = ms_dtype(compute_dtype)
-        self.matmul = ops.MatMul(transpose_b=True)
-        self.bias_add = BiasAdd()
+        self.multiply = Multiply(bias=True, dtype=ms_dtype(compute_dtype))
 
     def construct(self, patches: ms.Tensor) -> ms.Tensor:
         """(B, N, P·P·C) -> (B, N, D)."""
         b, n, pixels = patches.shape
         weight = self.weight.transpose(0, 2, 3, 1).reshape(self.width, pixels)  # (D, P·P·C)
-        flat = patches.reshape(b * n, pixels).astype(self.dtype)  # (B·N, P·P·C)
-        y = self.matmul(flat, weight.astype(self.dtype))  # (B·N, D)
-        y = self.bias_add(y, self.bias.astype(self.dtype))  # (B·N, D)
+        y = self.multiply(patches.reshape(b * n, pixels), weight, self.bias)  # (B·N, D)
         return y.reshape(b, n, self.width)  # (B, N, D)
 
 

@@ -1,0 +1,172 @@
+"""The compiled operators as Cells with their gradients. Arrays are float32.
+
+Each function gives a new Cell, or None where this process uses MindSpore's own operators.
+
+Legend: M rows, K, N widths, D width, B batch, T tokens, h heads, d = D / h.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import mindspore as ms
+from mindspore import nn, ops
+
+from mindformers_vit.kernels import library
+
+
+class Linear(nn.Cell):
+    """x (M, K), weight (N, K), bias (N,) -> x weightᵀ + bias (M, N)."""
+
+    def __init__(self, path: Path, matmul: str) -> None:
+        super().__init__()
+        self.forward = _operator(path, f"linear_{matmul}", lambda x, w, b: (x[0], w[0]))
+        self.dx = _operator(path, f"linear_dx_{matmul}", lambda dy, w: (dy[0], w[1]))
+        self.dw = _operator(path, f"linear_dw_{matmul}", lambda dy, x: (dy[1], x[1]))
+        self.db = _operator(path, "column_sums", lambda dy: (dy[1],))
+
+    def construct(self, x, weight, bias):
+        return self.forward(x, weight, bias)  # (M, N)
+
+    def bprop(self, x, weight, bias, out, dout):
+        return self.dx(dout, weight), self.dw(dout, x), self.db(dout)  # (M, K), (N, K), (N,)
+
+
+class MatMul(nn.Cell):
+    """x (M, K), weight (N, K) -> x weightᵀ (M, N)."""
+
+    def __init__(self, path: Path, matmul: str) -> None:
+        super().__init__()
+        self.forward = _operator(path, f"linear_{matmul}", lambda x, w: (x[0], w[0]))
+        self.dx = _operator(path, f"linear_dx_{matmul}", lambda dy, w: (dy[0], w[1]))
+        self.dw = _operator(path, f"linear_dw_{matmul}", lambda dy, x: (dy[1], x[1]))
+
+    def construct(self, x, weight):
+        return self.forward(x, weight)  # (M, N)
+
+    def bprop(self, x, weight, out, dout):
+        return self.dx(dout, weight), self.dw(dout, x)  # (M, K), (N, K)
+
+
+class Gelu(nn.Cell):
+    """x·Φ(x), of any shape."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.forward = _operator(path, "gelu", lambda x: x)
+        self.dx = _operator(path, "gelu_grad", lambda x, dy: x)
+
+    def construct(self, x):
+        return self.forward(x)
+
+    def bprop(self, x, out, dout):
+        return (self.dx(x, dout),)
+
+
+class LayerNorm(nn.Cell):
+    """x (M, D), gamma (D,), beta (D,) -> y (M, D), mean (M,), 1 / deviation (M,)."""
+
+    def __init__(self, path: Path, eps: float) -> None:
+        super().__init__()
+        self.eps = ms.Tensor([eps], ms.float32)
+        self.forward = _operator(
+            path, "layer_norm", lambda x, g, b, e: (x, (x[0],), (x[0],)), outputs=3
+        )
+        self.dx = _operator(
+            path, "layer_norm_grad", lambda x, g, m, s, dy: (x, (2 * x[1],)), outputs=2
+        )
+
+    def construct(self, x, gamma, beta):
+        return self.forward(x, gamma, beta, self.eps)
+
+    def bprop(self, x, gamma, beta, out, dout):
+        dx, sums = self.dx(x, gamma, out[1], out[2], dout[0])  # (M, D), (2 D,)
+        return dx, sums[: x.shape[1]], sums[x.shape[1] :]
+
+
+class Attention(nn.Cell):
+    """qkv (B, T, 3, h, d) -> softmax(q kᵀ / sqrt(d)) v (B, T, h, d), log denominators (B, h, T)."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.forward = _operator(path, "attention", _attention_shapes, outputs=2)
+        self.dx = _operator(path, "attention_grad", lambda qkv, out, log_sums, dout: qkv)
+
+    def construct(self, qkv):
+        return self.forward(qkv)
+
+    def bprop(self, qkv, out, dout):
+        return (self.dx(qkv, out[0], out[1], dout[0]),)
+
+
+def _attention_shapes(qkv: tuple[int, ...]) -> Any:
+    b, t, _, h, d = qkv
+    return (b, t, h, d), (b, h, t)
+
+
+@contextlib.contextmanager
+def plain_operators(network: nn.Cell) -> Iterator[None]:
+    """Inside, what runs or compiles this network sees MindSpore's own operators alone.
+
+    A layer that has a kernel says so in its attribute `has_kernel`.
+    """
+    own = [cell for _, cell in network.cells_and_names() if getattr(cell, "has_kernel", False)]
+    for cell in own:
+        cell.has_kernel = False
+    try:
+        yield
+    finally:
+        for cell in own:
+            cell.has_kernel = True
+
+
+def linear(*, bias: bool) -> nn.Cell | None:
+    """`Linear` or `MatMul`, multiplying as `library.matmul()` says."""
+    path = library.path()
+    if path is None:
+        return None
+    return (Linear if bias else MatMul)(path, library.matmul())
+
+
+def gelu() -> nn.Cell | None:
+    """`Gelu`."""
+    path = library.path()
+    return path and Gelu(path)
+
+
+def layer_norm(eps: float) -> nn.Cell | None:
+    """`LayerNorm` with `eps` added to the variance."""
+    path = library.path()
+    return path and LayerNorm(path, eps)
+
+
+def attention() -> nn.Cell | None:
+    """`Attention`."""
+    path = library.path()
+    return path and Attention(path)
+
+
+def adamw() -> ops.Custom | None:
+    """(p, m, v, gradient, settings (5,)) -> nothing of use (1,); p, m and v change in place."""
+    path = library.path()
+    if path is None:
+        return None
+    update = _operator(path, "adamw", lambda p, m, v, g, settings: (1,))
+    update.add_prim_attr("side_effect_mem", True)
+    return update
+
+
+def sum_of_squares() -> ops.Custom | None:
+    """x of any shape -> (1,)."""
+    path = library.path()
+    return path and _operator(path, "sum_of_squares", lambda x: (1,))
+
+
+def _operator(path: Path, name: str, shapes: Callable[..., Any], outputs: int = 1) -> ops.Custom:
+    def types(first: Any, *_: Any) -> Any:
+        return first if outputs == 1 else (first,) * outputs
+
+    return ops.Custom(f"{path}:{name}", shapes, types, func_type="aot")

@@ -1,0 +1,176 @@
+// The operators that mindformers_vit computes on CPU itself, in MindSpore's ahead-of-time form:
+// `params` holds the addresses of the inputs, then of the outputs; 0 means done. `cells.py` binds
+// them and says what each computes. float32, C-contiguous.
+//
+// Sums over rows are made of partial sums of fixed parts, added in order.
+#include "attention.h"
+#include "pointwise.h"
+
+namespace {
+
+constexpr int64_t kChunk = 1 << 14;  // elements of a task of an elementwise loop
+
+struct Arguments {
+  void** params;
+  int* ndims;
+  int64_t** shapes;
+  float* operator[](int i) const { return static_cast<float*>(params[i]); }
+  int64_t dim(int i, int axis) const { return shapes[i][axis]; }
+  int64_t size(int i) const {
+    int64_t n = 1;
+    for (int axis = 0; axis < ndims[i]; ++axis) n *= shapes[i][axis];
+    return n;
+  }
+  int64_t last(int i) const { return shapes[i][ndims[i] - 1]; }
+};
+
+// f(first, count) over the chunks of n elements.
+template <class F>
+void each_chunk(int64_t n, F f) {
+  Pool::get().run(blocks(n, kChunk), [&](int64_t task) {
+    f(task * kChunk, std::min(kChunk, n - task * kChunk));
+  });
+}
+
+template <bool kBf16>
+void multiply(int64_t m, int64_t n, int64_t k, Matrix a, Matrix b, float* c, const float* bias) {
+  gemm<kBf16>(Pool::get(), m, n, k, a, b, c, n, bias);
+}
+
+// x (M, K), w (N, K), bias (N) or nothing -> x wᵀ + bias (M, N)
+template <bool kBf16>
+void linear(const Arguments& args, int inputs) {
+  const int64_t m = args.dim(0, 0), k = args.dim(0, 1), n = args.dim(1, 0);
+  multiply<kBf16>(m, n, k, {args[0], k, 1}, {args[1], k, 1}, args[inputs],
+                  inputs == 3 ? args[2] : nullptr);
+}
+
+// dy (M, N), w (N, K) -> dy w (M, K)
+template <bool kBf16>
+void linear_dx(const Arguments& args) {
+  const int64_t m = args.dim(0, 0), n = args.dim(0, 1), k = args.dim(1, 1);
+  multiply<kBf16>(m, k, n, {args[0], n, 1}, {args[1], 1, k}, args[2], nullptr);
+}
+
+// dy (M, N), x (M, K) -> dyᵀ x (N, K)
+template <bool kBf16>
+void linear_dw(const Arguments& args) {
+  const int64_t m = args.dim(0, 0), n = args.dim(0, 1), k = args.dim(1, 1);
+  multiply<kBf16>(n, k, m, {args[0], 1, n}, {args[1], 1, k}, args[2], nullptr);
+}
+
+}  // namespace
+
+#define OPERATOR(name)                                                                        \
+  static void run_##name(const Arguments& args, int count);                                   \
+  extern "C" int name(int count, void** params, int* ndims, int64_t** shapes,                 \
+                      const char** dtypes, void*, void*) {                                    \
+    for (int i = 0; i < count; ++i)                                                           \
+      if (std::strcmp(dtypes[i], "float32") != 0) return 1;                                   \
+    run_##name({params, ndims, shapes}, count);                                               \
+    return 0;                                                                                 \
+  }                                                                                           \
+  static void run_##name([[maybe_unused]] const Arguments& args, [[maybe_unused]] int count)
+
+extern "C" void set_threads(int threads) { Pool::get().resize(threads); }
+extern "C" int has_bf16() { return kHasBf16; }
+extern "C" int lanes() { return kLanes; }
+
+OPERATOR(linear_fp32) { linear<false>(args, count - 1); }
+OPERATOR(linear_bf16) { linear<true>(args, count - 1); }
+OPERATOR(linear_dx_fp32) { linear_dx<false>(args); }
+OPERATOR(linear_dx_bf16) { linear_dx<true>(args); }
+OPERATOR(linear_dw_fp32) { linear_dw<false>(args); }
+OPERATOR(linear_dw_bf16) { linear_dw<true>(args); }
+
+// x (M, N) -> sums of its columns (N)
+OPERATOR(column_sums) {
+  const int64_t n = args.dim(0, 1);
+  sum_rows(Pool::get(), args.dim(0, 0), n, args[1], [&](int64_t row, float* sums) {
+    add_to(sums, args[0] + row * n, n);
+  });
+}
+
+// x -> gelu(x)
+OPERATOR(gelu) {
+  each_chunk(args.size(0), [&](int64_t first, int64_t n) {
+    const float* x = args[0] + first;
+    float* y = args[1] + first;
+    each_vector(n, [&](int64_t i, auto get, auto put) {
+      const V v = get(x + i);
+      put(y + i, v * normal_cdf(v));
+    });
+  });
+}
+
+// x, dy -> dy gelu'(x)
+OPERATOR(gelu_grad) {
+  each_chunk(args.size(0), [&](int64_t first, int64_t n) {
+    const float *x = args[0] + first, *dy = args[1] + first;
+    float* dx = args[2] + first;
+    each_vector(n, [&](int64_t i, auto get, auto put) {
+      const V v = get(x + i);
+      put(dx + i, get(dy + i) * (normal_cdf(v) + v * normal_density(v)));
+    });
+  });
+}
+
+// x (M, D), gamma (D), beta (D), eps (1) -> y (M, D), mean (M), 1 / deviation (M)
+OPERATOR(layer_norm) {
+  const int64_t m = args.dim(0, 0), d = args.dim(0, 1), rows = std::max<int64_t>(1, kChunk / d);
+  Pool::get().run(blocks(m, rows), [&](int64_t task) {
+    for (int64_t i = task * rows; i < std::min(m, (task + 1) * rows); ++i)
+      norm_row(args[0] + i * d, args[1], args[2], args[3][0], d, args[4] + i * d, args[5] + i,
+               args[6] + i);
+  });
+}
+
+// x (M, D), gamma (D), mean (M), 1 / deviation (M), dy (M, D) -> dx (M, D), dgamma and dbeta (2 D)
+OPERATOR(layer_norm_grad) {
+  const int64_t d = args.dim(0, 1);
+  sum_rows(Pool::get(), args.dim(0, 0), 2 * d, args[6], [&](int64_t i, float* sums) {
+    norm_row_grad(args[0] + i * d, args[1], args[2][i], args[3][i], args[4] + i * d, d,
+                  args[5] + i * d, sums, sums + d);
+  });
+}
+
+// qkv (B, T, 3, h, d) -> out (B, T, h, d), log of the softmax's denominators (B, h, T)
+OPERATOR(attention) {
+  const Heads heads{args.dim(0, 0), args.dim(0, 1), args.dim(0, 3), args.dim(0, 4)};
+  Pool::get().run(heads.batch * heads.heads, [&](int64_t task) {
+    attend(heads, task, args[0], args[1], args[2]);
+  });
+}
+
+// qkv, out, log denominators, dout (B, T, h, d) -> dqkv
+OPERATOR(attention_grad) {
+  const Heads heads{args.dim(0, 0), args.dim(0, 1), args.dim(0, 3), args.dim(0, 4)};
+  Pool::get().run(heads.batch * heads.heads, [&](int64_t task) {
+    attend_grad(heads, task, args[0], args[1], args[2], args[3], args[4]);
+  });
+}
+
+// p, m, v, g, (rate, kept, beta1, beta2, eps) -> unused (1); p, m and v are changed in place
+OPERATOR(adamw) {
+  each_chunk(args.size(0), [&](int64_t first, int64_t n) {
+    adamw_update(args[0] + first, args[1] + first, args[2] + first, args[3] + first, args[4], n);
+  });
+  args[5][0] = 0;
+}
+
+// x -> sum of its squares (1)
+OPERATOR(sum_of_squares) {
+  const int64_t n = args.size(0);
+  std::vector<double> parts(blocks(n, kChunk));
+  each_chunk(n, [&](int64_t first, int64_t count) {
+    V total{};
+    each_vector(count, [&](int64_t i, auto get, auto) {
+      const V x = get(args[0] + first + i);
+      total += x * x;
+    });
+    parts[first / kChunk] = sum_of(total);
+  });
+  double total = 0;
+  for (double part : parts) total += part;
+  args[1][0] = static_cast<float>(total);
+}

@@ -1,0 +1,117 @@
+"""Compiling once, and saying why not."""
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mindformers_vit.kernels import build as building
+from mindformers_vit.kernels import library
+from mindformers_vit.kernels.build import BuildError, build
+
+pytestmark = pytest.mark.fast
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "mindformers_vit"
+
+
+@pytest.fixture
+def compiler(tmp_path, monkeypatch):
+    """A compiler that writes a mark and notes each call; with `exit 1` in it, one that fails."""
+
+    def make(body: str = 'while [ "$1" != -o ]; do shift; done; echo made > "$2"') -> Path:
+        calls, path = tmp_path / "calls", tmp_path / "c++"
+        version = f'if [ "$1" = --version ]; then echo 1; exit; fi; echo call >> {calls}'
+        path.write_text(f"#!/bin/sh\n{version}\n{body}\n")
+        path.chmod(0o755)
+        monkeypatch.setenv("CXX", str(path))
+        return calls
+
+    return make
+
+
+def test_it_is_compiled_once(cache, compiler):
+    calls = compiler()
+    made = build()
+    assert made.parent == cache and made.read_text() == "made\n"
+    assert build() == made
+    assert calls.read_text() == "call\n"
+    assert not list(cache.glob("tmp*"))
+
+
+def test_without_avx512_it_is_another_library(cache, compiler):
+    compiler()
+    assert build() != build(avx512=False)
+
+
+def test_another_source_is_another_library(cache, compiler, tmp_path, monkeypatch):
+    compiler()
+    first = build()
+    source = tmp_path / "kernels.cpp"
+    source.write_text("// other")
+    monkeypatch.setattr(building, "SOURCES", [source])
+    assert build() != first
+
+
+def test_a_compiler_that_fails_is_quoted_and_leaves_nothing(cache, compiler):
+    compiler("echo no such flag >&2; exit 1")
+    with pytest.raises(BuildError, match=r"^c\+\+ failed: no such flag$"):
+        build()
+    assert not list(cache.glob("*.so"))
+
+
+def test_no_compiler(cache, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(BuildError, match=r"no C\+\+ compiler \(g\+\+, clang\+\+, c\+\+\)"):
+        build()
+
+
+def test_a_cache_that_cannot_be_written(cache, compiler):
+    compiler()
+    cache.write_text("a file")
+    with pytest.raises(BuildError, match="cannot be written: File exists"):
+        build()
+
+
+def test_several_processes_compile_once(cache, compiler):
+    calls = compiler('sleep 0.3; while [ "$1" != -o ]; do shift; done; echo made > "$2"')
+    code = "from mindformers_vit.kernels.build import build; build()"
+    processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    assert calls.read_text() == "call\n"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "reason"),
+    [
+        ("MINDFORMERS_VIT_KERNELS", "0", "MINDFORMERS_VIT_KERNELS=0"),
+        ("PATH", "", "no C++ compiler"),
+    ],
+)
+def test_one_line_says_why_there_are_none(variable, value, reason, cache, monkeypatch, caplog):
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.delenv("MINDFORMERS_VIT_KERNELS", raising=False)
+    monkeypatch.setenv(variable, value)
+    logger = logging.getLogger("mindformers_vit")
+    monkeypatch.setattr(logger, "propagate", True)
+    with caplog.at_level(logging.INFO, "mindformers_vit"):
+        assert library.compiled.__wrapped__() is None
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith(f"MindSpore's own operators, which are slower: {reason}")
+
+
+def test_threads_follow_the_environment(monkeypatch):
+    cores = len(os.sched_getaffinity(0))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert library._threads() == cores
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert library._threads() == 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "999")
+    assert library._threads() == cores

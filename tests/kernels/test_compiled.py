@@ -1,0 +1,77 @@
+"""The compiled library itself, called without MindSpore: bits, threads, and without AVX-512."""
+
+import ctypes
+
+import numpy as np
+import pytest
+
+from mindformers_vit.kernels.build import build
+
+pytestmark = pytest.mark.fast
+
+
+def call(compiled: ctypes.CDLL, name: str, *arrays: np.ndarray) -> None:
+    """An operator as MindSpore calls it: inputs, then outputs."""
+    count = len(arrays)
+    shapes = [(ctypes.c_int64 * a.ndim)(*a.shape) for a in arrays]
+    status = getattr(compiled, name)(
+        count,
+        (ctypes.c_void_p * count)(*[a.ctypes.data for a in arrays]),
+        (ctypes.c_int * count)(*[a.ndim for a in arrays]),
+        (ctypes.POINTER(ctypes.c_int64) * count)(*shapes),
+        (ctypes.c_char_p * count)(*[str(a.dtype).encode() for a in arrays]),
+        None,
+        None,
+    )
+    assert status == (0 if all(a.dtype == np.float32 for a in arrays) else 1)
+
+
+def outputs(compiled: ctypes.CDLL) -> list[np.ndarray]:
+    """Some of everything: products, sums over rows, attention."""
+    rng = np.random.default_rng(5)
+
+    def normal(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape).astype(np.float32)
+
+    x, w, b, dy, qkv = (
+        normal(301, 70),
+        normal(90, 70),
+        normal(90),
+        normal(301, 90),
+        normal(3, 37, 3, 2, 16),
+    )
+    y, dx, dw, db = (np.zeros_like(a) for a in (dy, x, w, b))
+    call(compiled, "linear_fp32", x, w, b, y)
+    call(compiled, "linear_dx_fp32", dy, w, dx)
+    call(compiled, "linear_dw_fp32", dy, x, dw)
+    call(compiled, "column_sums", dy, db)
+    assert np.abs(y - (x.astype(np.float64) @ w.T + b)).max() < 2e-5
+    assert np.abs(dx - dy.astype(np.float64) @ w).max() < 2e-5
+    assert np.abs(dw - dy.T.astype(np.float64) @ x).max() < 1e-4
+    assert np.abs(db - dy.sum(0, dtype=np.float64)).max() < 1e-4
+    out, sums, dqkv = normal(3, 37, 2, 16), normal(3, 2, 37), normal(3, 37, 3, 2, 16)
+    call(compiled, "attention", qkv, out, sums)
+    call(compiled, "attention_grad", qkv, out, sums, out, dqkv)
+    return [y, dx, dw, db, out, sums, dqkv]
+
+
+@pytest.mark.parametrize("avx512", [True, False])
+def test_threads_and_repetition_change_no_bit(avx512, tmp_path):
+    path = build(avx512=avx512)
+    copy = tmp_path / "alone.so"  # a library of its own keeps one thread
+    copy.write_bytes(path.read_bytes())
+    alone, several = ctypes.CDLL(str(copy)), ctypes.CDLL(str(path))
+    several.set_threads(4)
+    first = outputs(alone)
+    for _ in range(20):
+        for a, b in zip(first, outputs(several), strict=True):
+            assert a.tobytes() == b.tobytes()
+
+
+def test_avx512_is_masked():
+    masked = ctypes.CDLL(str(build(avx512=False)))
+    assert masked.lanes() <= 8 and not masked.has_bf16()
+
+
+def test_another_type_is_refused():
+    call(ctypes.CDLL(str(build())), "gelu", np.ones(3), np.ones(3))
