@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mindformers_vit import cli_help
+from mindformers_vit import cli_help, compat
 from mindformers_vit.commands import find_command
 from mindformers_vit.config.loader import find_config, load_yaml, parse_override, set_dotted
 from mindformers_vit.config.schema import RUN_MODES, RunConfig
@@ -89,6 +89,9 @@ def main(argv: list[str] | None = None) -> int:
     except MindFormersViTError as error:
         print(_screen(error), file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:  # `... | head` has seen enough; Python would complain when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(f"error: {where}{error.strerror or error}", file=sys.stderr)
@@ -108,7 +111,7 @@ def _log_to_terminal() -> None:
     logger = logging.getLogger("mindformers_vit")
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    os.environ.setdefault("GLOG_v", "3")  # MindSpore's own messages: errors only
+    compat.hush()
     if not logger.handlers:
         logger.addHandler(logging.StreamHandler(sys.stderr))
 
@@ -126,7 +129,11 @@ def _run(argv: list[str]) -> int:
     if dry_run:
         print(run.describe(plan))
         return 0
-    run.run(plan)
+    result = run.run(plan)
+    if plan.run.run_mode == "eval" and plan.world.is_first:
+        from mindformers_vit.metrics import figure
+
+        print("\n".join(f"{name}  {figure(name, value):>8}" for name, value in result.items()))
     return 0
 
 

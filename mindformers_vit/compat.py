@@ -5,6 +5,8 @@ here when first needed, nowhere by the layers above the networks.
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from mindformers_vit.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 _RECURSION_LIMIT = 10_000  # the compiler nests a call for each parameter of an update
+_HUSHED = {"GLOG_v": "3"}
+_GLOG_THRESHOLD = "_ZN3fLI21FLAGS_stderrthresholdE"  # of the C++ half: 1 warnings, 2 errors
 
 
 def _has_ascend() -> bool:
@@ -35,6 +39,33 @@ def resolve_device(target: str) -> str:
     return "Ascend" if _has_ascend() else "CPU"
 
 
+def hush() -> None:
+    """MindSpore says errors only, unless the user has set how much it is to say."""
+    os.environ |= _HUSHED | os.environ
+
+
+def log_to(directory: Path) -> None:
+    """MindSpore's warnings go to `directory/rank_<n>/logs`, its errors to the terminal, too.
+
+    It reads how to log once, when it is imported; later, or where the user has set it, nothing
+    is changed.
+    """
+    given = {name: value for name, value in os.environ.items() if name.startswith("GLOG_")}
+    if given not in ({}, _HUSHED) or "mindspore" in sys.modules:
+        return
+    to_file = {"GLOG_logtostderr": "0", "GLOG_log_dir": str(directory.resolve())}
+    os.environ |= {"GLOG_v": "2", "GLOG_stderrthreshold": "3", **to_file}
+    import ctypes
+
+    import mindspore as ms
+
+    for path in (Path(ms.__file__).parent / "lib").glob("lib*glog.so*"):
+        try:  # whatever GLOG_stderrthreshold says, it stays at warnings
+            ctypes.c_int.in_dll(ctypes.CDLL(str(path)), _GLOG_THRESHOLD).value = 2
+        except (OSError, ValueError):  # another glog: the terminal shows warnings as well
+            continue
+
+
 def set_device(target: str, *, device_id: int = 0, mode: int = 0, memory: str | None = None) -> str:
     """Choose device and mode for this process; returns the device's name.
 
@@ -45,6 +76,7 @@ def set_device(target: str, *, device_id: int = 0, mode: int = 0, memory: str | 
     """
     import mindspore as ms
 
+    _refuse_compile_cache()
     name = resolve_device(target)
     try:
         ms.set_device(name, device_id)
@@ -61,6 +93,22 @@ def set_device(target: str, *, device_id: int = 0, mode: int = 0, memory: str | 
         ms.set_deterministic(True)
     ms.set_recursion_limit(_RECURSION_LIMIT)
     return name
+
+
+def _refuse_compile_cache() -> None:
+    """MindSpore's cache loses the weights of a compiled function: it computes on, with noise.
+
+    A cached graph takes its weights from the Cell that is compiled, and a `jit` of a function has
+    none (2.10). Its graphs are known by the order of compiling and the script's own imports.
+    """
+    import mindspore as ms
+
+    asked = os.environ.pop("MS_COMPILER_CACHE_ENABLE", "0") == "1"
+    if asked or ms.get_context("enable_compile_cache"):
+        ms.set_context(enable_compile_cache=False)
+        logger.warning(
+            "MindSpore's compile cache is switched off: it gives training steps wrong weights"
+        )
 
 
 def device() -> str:

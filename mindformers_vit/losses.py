@@ -7,7 +7,7 @@ B images, K classes. As timm's SoftTargetCrossEntropy and LabelSmoothingCrossEnt
 from __future__ import annotations
 
 import mindspore as ms
-from mindspore import Tensor, ops
+from mindspore import Tensor, nn, ops
 
 
 def soft_target_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
@@ -22,6 +22,13 @@ def soft_target_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """
     log_p = ops.log_softmax(logits.astype(ms.float32), -1)  # (B, K)
     return -(target.astype(ms.float32) * log_p).sum(-1).mean()
+
+
+class SoftTargetCrossEntropy(nn.Cell):
+    """`soft_target_cross_entropy` as a Cell, for MindFormers' register."""
+
+    def construct(self, logits: Tensor, target: Tensor) -> Tensor:
+        return soft_target_cross_entropy(logits, target)
 
 
 def cross_entropy(logits: Tensor, label: Tensor, smoothing: float = 0.0) -> Tensor:

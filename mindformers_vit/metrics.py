@@ -62,6 +62,16 @@ class Accuracy:
         return {f"Top{k} Accuracy": h / samples for k, h in zip(self.topk, hits, strict=True)}
 
 
+def figure(name: str, value: float) -> str:
+    """A metric as people read it: accuracies in per cent."""
+    return f"{100 * value:.2f} %" if name.endswith("Accuracy") else f"{value:.4f}"
+
+
+def best(name: str, values: Iterable[float]) -> float:
+    """Of an accuracy the highest, of a loss the lowest."""
+    return max(values) if name.endswith("Accuracy") else min(values)
+
+
 def _rank_of_label(logits: Array, labels: Array) -> Array:
     """(B,) number of classes that rank before the label: higher, or equal with a lower index."""
     samples, classes = logits.shape

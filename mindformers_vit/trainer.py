@@ -6,18 +6,28 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mindformers_vit.config.loader import REPOSITORY, find_config, load_yaml, set_dotted
+from mindformers_vit.config.loader import PACKAGE, find_config, load_yaml, set_dotted
 from mindformers_vit.errors import ConfigError
-from mindformers_vit.registry import find_model
+from mindformers_vit.registry import ModelFamily, find_model
+
+
+def recipes(family: ModelFamily) -> dict[str, Path]:
+    """Public model name -> the first yaml under `configs/` whose `trainer.model_name` it is."""
+    found: dict[str, Path] = {}
+    for path in sorted((PACKAGE / "configs" / family.name).glob("*.yaml")):
+        name = load_yaml(path).get("trainer", {}).get("model_name")
+        if name is not None:
+            found.setdefault(name, path)
+    return found
 
 
 def recipe_of(name: str) -> Path:
-    """The yaml under `configs/` whose `trainer.model_name` is this model."""
+    """The yaml under `configs/` of a model name or alias."""
     family, canonical = find_model(name)
-    for path in sorted((REPOSITORY / "configs" / family.name).glob("*.yaml")):
-        if load_yaml(path).get("trainer", {}).get("model_name") == canonical:
-            return path
-    raise ConfigError(f"model '{name}': no yaml under configs/{family.name} names it")
+    found = recipes(family)
+    if canonical not in found:
+        raise ConfigError(f"model '{name}': no yaml under configs/{family.name} names it")
+    return found[canonical]
 
 
 class Trainer:

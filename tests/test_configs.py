@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mindformers_vit.config.loader import load_yaml
+from mindformers_vit.config.loader import PACKAGE, find_config, load_yaml
 from mindformers_vit.engine.plan import make_plan
 from mindformers_vit.registry import find_model
 
@@ -17,6 +17,15 @@ pytestmark = pytest.mark.fast
 def test_all_are_found():
     assert len(CONFIGS) == 32
     assert len(MINDFORMERS) == 2
+
+
+def test_they_come_with_the_package(tmp_path, monkeypatch):
+    """An installed package holds them as files, the repository as a link."""
+    assert sorted(path.resolve() for path in PACKAGE.glob("configs/*/*.yaml")) == CONFIGS
+    project = (ROOT / "pyproject.toml").read_text()
+    assert 'mindformers_vit = ["configs/*/*.yaml", ' in project
+    monkeypatch.chdir(tmp_path)
+    assert find_config(CONFIGS[0].relative_to(ROOT)).resolve() == CONFIGS[0]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.name)

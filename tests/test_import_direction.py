@@ -20,7 +20,7 @@ LAYERS = [
     ({"models"}, {*BASE, "config", *CORE, "tools", "models"}),
     ({"pipelines"}, {*BASE, "config", *CORE, "tools", "models"}),
     ({"deploy"}, {*BASE, "config", *CORE, "tools", "models", "kernels"}),
-    ({"report"}, {*BASE, "config", "data"}),
+    ({"report"}, {*BASE, "config", "data", "metrics"}),
     (
         {"engine"},
         {*BASE, "config", *CORE, "tools", "models", "pipelines", "deploy", "report", "kernels"},
@@ -28,14 +28,14 @@ LAYERS = [
 ]
 TOP = {
     "__init__", "__main__", "cli", "cli_help", "commands", "demo", "deploy.commands", "pipeline",
-    "trainer",
+    "plugin", "tools.launch", "tools.settings_list", "trainer",
 }  # fmt: skip
 FAMILIES = sorted(p.parent.name for p in PACKAGE.glob("models/*/*_config.py"))
 
 
 def layer_of(name: str) -> str:
     """ "models.layers.mlp" -> "models.layers", "data.loader" -> "data"."""
-    apart = ("models.layers", "deploy.commands")
+    apart = ("models.layers", "deploy.commands", "tools.launch", "tools.settings_list")
     return next((start for start in apart if name.startswith(start)), name.partition(".")[0])
 
 

@@ -53,7 +53,7 @@ def names(tmp_path, monkeypatch):
         model["model_config"] = model["model_config"] | {"checkpoint_name_or_path": name}
         recipe = {**values, "trainer": {**values["trainer"], "model_name": name}, "model": model}
         lab.write(tmp_path / "repository/configs" / family.name / "run.yaml", recipe)
-    monkeypatch.setattr(trainer_module, "REPOSITORY", tmp_path / "repository")
+    monkeypatch.setattr(trainer_module, "PACKAGE", tmp_path / "repository")
     monkeypatch.setenv("CHECKPOINT_DOWNLOAD_FOLDER", str(tmp_path / "weights"))
     network = AutoModel.from_config(NAME, seed=5)
     network.save_pretrained(tmp_path / "weights" / "mae", save_name=NAME)
@@ -61,13 +61,13 @@ def names(tmp_path, monkeypatch):
     return network
 
 
-def snippet(heading: str, images) -> str:
+def snippet(heading: str, images, package: str = "mindformers_vit") -> str:
     """The document's code under a heading, for local files and a small model."""
     text = DOCUMENT.read_text(encoding="utf-8")
     code = re.search(rf"### {heading}.*?```python\n(.*?)```", text, re.DOTALL)[1]
     code = re.sub(r'"https://[^"]*sunflower\.png"', repr(str(images["picture"])), code)
     for old, new in (
-        ("from mindformers", "from mindformers_vit"),
+        ("from mindformers", f"from {package}"),
         ("mae_vit_base_p16", NAME),
         ("imageNet-1k/train", str(images["train"])),
     ):
@@ -262,3 +262,22 @@ print(trainer.predict(input_data=image))
     assert metrics.startswith("{'Top1 Accuracy': ")
     assert scores.startswith("[[{'score': 0.")
     assert "Top1 Accuracy = {'Top1 Accuracy': " in done.stderr  # what the command would say
+
+
+def test_the_plug_in_without_mindformers():
+    code = """
+import importlib.metadata
+def version(name):
+    raise importlib.metadata.PackageNotFoundError(name)
+importlib.metadata.version = version
+import mindformers_vit.plugin
+"""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "ImportError: mindformers_vit.plugin needs mindformers >=1.9,<2, found: none; "
+        "pip install 'mindformers_vit[mindformers]'"
+    )

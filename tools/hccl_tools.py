@@ -78,28 +78,30 @@ def make(given: argparse.Namespace) -> int:
 def chosen(device_num: str, visible_devices: str | None, per_node: int) -> list[int]:
     """Physical ids: `device_num` counts among the visible ones."""
     places = rank_table.parse_range(device_num)
-    visible = list(range(per_node)) if visible_devices is None else _ids(visible_devices)
+    visible = range(per_node) if visible_devices is None else _ids(visible_devices)
     if places.stop > len(visible):
         limit = f"the server has {per_node} (--device_num_per_node {per_node})"
         if visible_devices is not None:
             limit = f"--visible_devices names {len(visible)}"
         raise ConfigError(f"--device_num: '{device_num}' given, but {limit}")
-    outside = [d for d in visible if d >= per_node]
+    picked = [visible[place] for place in places]
+    outside = [d for d in picked if d >= per_node]
     if outside:
         raise ConfigError(
             f"--visible_devices: {outside[0]} given, but the server has devices 0 to "
             f"{per_node - 1} (--device_num_per_node {per_node})"
         )
-    return [visible[place] for place in places]
+    return picked
 
 
 def _ids(text: str) -> list[int]:
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() for part in parts):
         raise ConfigError(f"--visible_devices: '{text}' given; expected for example 4,5,6,7")
-    if len(set(parts)) < len(parts):
+    ids = [int(part) for part in parts]
+    if len(set(ids)) < len(ids):
         raise ConfigError(f"--visible_devices: '{text}' names a device twice")
-    return [int(part) for part in parts]
+    return ids
 
 
 if __name__ == "__main__":

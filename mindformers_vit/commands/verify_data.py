@@ -28,10 +28,15 @@ def main(argv: list[str]) -> int:
     source = open_source(given.directory, given.label_file, labelled=not given.unlabelled)
     bad = list(bad_images(source, max(1, given.threads)))
     for reason in bad:
-        print(f"BAD {reason}")
+        print(f"BAD {one_line(reason)}")
     classes = f" in {count_classes(source)} classes" if source.labels is not None else ""
     print(f"{len(source)} images{classes}, {len(bad)} cannot be read")
     return 1 if bad else 0
+
+
+def one_line(text: str) -> str:
+    """`text` with whatever could break a line, or a terminal, spelled out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def bad_images(source: ImageSource, threads: int) -> Iterator[str]:

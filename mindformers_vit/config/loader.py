@@ -15,7 +15,7 @@ import yaml
 
 from mindformers_vit.errors import ConfigError
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+PACKAGE = Path(__file__).resolve().parents[1]  # in it configs, in the repository a link
 _MAX_BYTES = 1 << 20
 _MAX_NODES = 100_000
 _MAX_DEPTH = 100
@@ -46,9 +46,9 @@ _Loader.add_implicit_resolver(
 
 
 def find_config(name: str | Path) -> Path:
-    """The file: as given from the working directory, else from the repository."""
+    """The file: as given from the working directory, else the one that came with the package."""
     given = Path(name).expanduser()
-    tried = [given] if given.is_absolute() else [given, REPOSITORY / given]
+    tried = [given] if given.is_absolute() else [given, PACKAGE / given]
     for path in tried:
         if path.is_file():
             return path

@@ -31,11 +31,13 @@ class Context(StrictModel):
     """Where and how the network runs."""
 
     mode: Literal[0, 1] = 0  # 0 graph, 1 PyNative
-    device_target: Literal["auto", "CPU", "Ascend", "GPU"] = "auto"
-    device_id: int = Field(0, ge=0)
+    device_target: Literal["auto", "CPU", "Ascend", "GPU"] = (
+        "auto"  # auto: Ascend where there is one, else CPU
+    )
+    device_id: int = Field(0, ge=0)  # the launcher's choice rules where it starts several ranks
     compute_dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"  # new: of matmuls
     cpu_matmul: Literal["fp32", "bf16"] = "fp32"  # new: products of linear layers, summed in fp32
-    max_device_memory: str | None = None
+    max_device_memory: str | None = None  # as "30GB"; not on CPU
     enable_graph_kernel: Any = dead("MindSpore's own default is used")
     graph_kernel_flags: Any = dead("MindSpore's own default is used")
     max_call_depth: Any = dead("MindSpore's own default is used")
@@ -46,9 +48,9 @@ class Context(StrictModel):
 class RunnerConfig(StrictModel):
     """How long and how much at a time. A step is one update of the weights."""
 
-    epochs: Positive = 1
+    epochs: Positive = 1  # passes over the training images
     batch_size: Positive = 32  # images of one forward pass on one device
-    gradient_accumulation_steps: Positive = 1
+    gradient_accumulation_steps: Positive = 1  # batches of one update
     max_steps: Positive | None = None  # new: stop early; schedules stay those of all epochs
     max_skipped_steps: Positive = 10  # new: stop after so many steps in a row that are not finite
     num_classes: Positive | None = None  # must equal the number of labels of the head
@@ -66,9 +68,11 @@ class ScaleSense(StrictModel):
     type: Literal["FixedLossScaleUpdateCell", "DynamicLossScaleUpdateCell"] = (
         "DynamicLossScaleUpdateCell"
     )
-    loss_scale_value: float = Field(65536.0, ge=1)
-    scale_factor: int = Field(2, gt=1)
-    scale_window: Positive = 1000
+    loss_scale_value: float = Field(65536.0, ge=1)  # at the start
+    scale_factor: int = Field(
+        2, gt=1
+    )  # divides after an overflow, multiplies after scale_window steps
+    scale_window: Positive = 1000  # steps without an overflow before it is raised
 
 
 class RunnerWrapper(StrictModel):
@@ -78,26 +82,29 @@ class RunnerWrapper(StrictModel):
         "MFTrainOneStepCell"
     )
     scale_sense: ScaleSense = ScaleSense()
-    use_clip_grad: bool = False
+    use_clip_grad: bool = False  # clip the gradients by their global norm
     max_grad_norm: float = Field(1.0, gt=0)  # global norm; used where use_clip_grad is True
 
 
 class TrainerConfig(StrictModel):
     type: Literal["masked_image_modeling", "image_classification"]
-    model_name: str | None = None
+    model_name: str | None = None  # name of exported files; else the family's
+    auto_register: Any = dead("it is for MindFormers' own Trainer, see docs/mindformers.md")
 
 
 class DataLoaderConfig(StrictModel):
     """Where the images are: class folders, or one folder and a label file, or a bare folder."""
 
     type: Literal["ImageFolderDataset"] = "ImageFolderDataset"
-    dataset_dir: str = ""
-    label_file: str | None = None  # new: "<file name> <class index>" a line, as ILSVRC2012's val
-    num_parallel_workers: int | None = Field(None, ge=0)
+    dataset_dir: str = ""  # --train_dataset_dir, --eval_dataset_dir
+    label_file: str | None = None  # new: `<file name> <class index>` a line, as ILSVRC2012's val
+    num_parallel_workers: int | None = Field(None, ge=0)  # rules over the data set's; 0: none
     shuffle: bool = True  # of training; evaluation is in order
-    num_samples: Positive | None = None
-    label_map_dir: str | None = None  # new: <label_map_dir>/<class>/<image>.npy for token labels
-    label_map_order: Literal["reference", "straight"] = "reference"  # data/token_labels.map_box
+    num_samples: Positive | None = None  # use only so many images, the same ones in every run
+    label_map_dir: str | None = None  # new: holds `<class>/<image>.npy` for token labels
+    label_map_order: Literal["reference", "straight"] = (
+        "reference"  # new: straight: rows and columns as they are
+    )
     extensions: Any = dead("every image format that Pillow reads is taken")
     class_indexing: Any = dead("classes are the sorted folder names")
     decode: Any = dead("images are always decoded")
@@ -116,17 +123,17 @@ class DatasetConfig(StrictModel):
     """One data set: source, transforms, batch."""
 
     data_loader: DataLoaderConfig = DataLoaderConfig()
-    transforms: list[dict[str, Any]] = []
+    transforms: list[dict[str, Any]] = []  # see below; evaluation: the processor's, if empty
     mask_policy: MaskPolicy | None = None
-    mixup_op: dict[str, Any] | None = None  # keys of mindformers_vit.data.mixup.Mixup
+    mixup_op: dict[str, Any] | None = None  # see below
     label_smoothing: Fraction = 0.0  # new: without mixup_op
     repeated_augmentation: Positive = 1  # new: copies of an image in a row; training only
     batch_size: Positive | None = None  # evaluation only; training takes runner_config's
-    num_parallel_workers: int | None = Field(None, ge=0)  # default: one a core, at most 8
+    num_parallel_workers: int | None = Field(None, ge=0)  # default: one a core, at most 8; 0: none
     # new: images that cannot be read, before the run stops; below 1 a fraction of the data set
     max_bad_samples: float = Field(0.01, ge=0)
     eval_interval: Positive = 1  # evaluate every so many epochs of training
-    eval_offset: int = Field(0, ge=0)  # ... from this epoch on
+    eval_offset: int = Field(0, ge=0)  # the first epoch that is evaluated
     seed: Any = dead("the seed of the run is used")
     input_columns: Any = dead("the task knows its columns")
     output_columns: Any = dead("the task knows its columns")
@@ -165,11 +172,11 @@ class LRSchedule(StrictModel):
     """Schedule by the step, or timm's by the epoch; fractions of `warmup_epochs` are allowed."""
 
     type: Literal["cosine", "cosine_by_epoch", "linear", "constant_with_warmup"] = "cosine"
-    learning_rate: float = Field(1e-3, gt=0)
-    lr_end: float = Field(0.0, ge=0)
-    warmup_lr_init: float = Field(0.0, ge=0)
-    warmup_epochs: float | None = Field(None, ge=0)
-    warmup_steps: int | None = Field(None, ge=0)
+    learning_rate: float = Field(1e-3, gt=0)  # the peak; see lr_scale
+    lr_end: float = Field(0.0, ge=0)  # after the last step
+    warmup_lr_init: float = Field(0.0, ge=0)  # at the first step
+    warmup_epochs: float | None = Field(None, ge=0)  # this or warmup_steps
+    warmup_steps: int | None = Field(None, ge=0)  # this or warmup_epochs
     total_steps: int = -1  # -1: epochs x steps of an epoch
     cooldown_epochs: int = Field(0, ge=0)  # cosine_by_epoch: so many of the last at lr_end
 
@@ -192,9 +199,9 @@ class OptimizerConfig(StrictModel):
     beta1: float = Field(0.9, ge=0, lt=1)
     beta2: float = Field(0.999, ge=0, lt=1)
     eps: float = Field(1e-8, gt=0)
-    weight_decay: float = Field(0.05, ge=0)
-    momentum: float | None = Field(None, ge=0, lt=1)  # new, of lars: 0.9 if not given
-    trust_coefficient: float | None = Field(None, gt=0)  # new, of lars: 0.001 if not given
+    weight_decay: float = Field(0.05, ge=0)  # not of biases, norms, tokens and position embeddings
+    momentum: float | None = Field(None, ge=0, lt=1)  # new: of lars, 0.9 if not given
+    trust_coefficient: float | None = Field(None, gt=0)  # new: of lars, 0.001 if not given
 
     @model_validator(mode="after")
     def _its_own_options(self) -> OptimizerConfig:
@@ -209,13 +216,13 @@ class OptimizerConfig(StrictModel):
 class Ema(StrictModel):
     """Exponential moving average of the weights; evaluated and kept beside them."""
 
-    decay: float = Field(gt=0, lt=1)
+    decay: float = Field(gt=0, lt=1)  # share of the old average kept at an update
 
 
 class RecomputeConfig(StrictModel):
     """Memory for time: transformer blocks are computed again for the gradient."""
 
-    recompute: bool = False
+    recompute: bool = False  # of every block
     select_recompute: Any = dead("whole blocks are recomputed")
     parallel_optimizer_comm_recompute: Any = dead(_SHARDING)
     mp_comm_recompute: Any = dead(_SHARDING)
@@ -227,10 +234,12 @@ class Metric(StrictModel):
 
     type: Literal["Accuracy", "KNN"] = "Accuracy"
     eval_type: Literal["classification"] = "classification"
-    num_neighbors: Positive = 20  # this and the rest: of KNN
-    temperature: float = Field(0.07, gt=0)
-    feature: Literal["mean", "cls_token"] = "mean"
-    train_samples: Positive | None = None  # use only so many of the training images
+    num_neighbors: Positive = 20  # of KNN: that vote
+    temperature: float = Field(0.07, gt=0)  # of KNN: of the votes
+    feature: Literal["mean", "cls_token"] = (
+        "mean"  # of KNN: mean of the patches, or the class token
+    )
+    train_samples: Positive | None = None  # of KNN: use only so many of the training images
 
 
 class ProcessorConfig(StrictModel):
@@ -243,17 +252,19 @@ class ProcessorConfig(StrictModel):
 class PredictConfig(StrictModel):
     """New: what prediction does."""
 
-    data: list[str] = []
+    data: list[str] = []  # files, directories or URLs; --predict_data
     batch_size: Positive = 1
-    top_k: Positive = 1
-    candidate_labels: list[str] | Literal["imagenet"] | None = None  # the weights' own if None
-    mask_ratio: float | None = Field(None, gt=0, lt=1)
+    top_k: Positive = 1  # classes to name
+    candidate_labels: list[str] | Literal["imagenet"] | None = (
+        None  # names of the classes; null: the weights' own
+    )
+    mask_ratio: float | None = Field(None, gt=0, lt=1)  # another than the network's
 
 
 class ExportConfig(StrictModel):
     """New: the file that run_mode export writes into `output_dir/export`."""
 
-    export_format: Literal["onnx", "mindir", "air"] = "onnx"
+    export_format: Literal["onnx", "mindir", "air"] = "onnx"  # air on an Ascend only
     batch_size: Positive | Literal["dynamic"] = 1  # images of a run of the file
     opset: int = Field(11, ge=11, le=20)  # of onnx; what ATC reads by default is 11
     precision: Literal["float32", "float16"] = "float32"  # of the weights and products in onnx
@@ -268,14 +279,14 @@ class ExportConfig(StrictModel):
 class RunConfig(StrictModel):
     """A whole run."""
 
-    seed: int = Field(0, ge=0, lt=2**63)
+    seed: int = Field(0, ge=0, lt=2**63)  # of everything random; 0 is a seed
     run_mode: Literal["train", "finetune", "eval", "predict", "export"] = "train"
-    output_dir: str = "./output"
-    load_checkpoint: str = ""
+    output_dir: str = "./output"  # where everything is written
+    load_checkpoint: str = ""  # weight file, directory or model name
     resume_training: Literal["auto"] | bool = "auto"  # True: there must be something to resume
     force_resume: bool = False  # new: go on although settings have changed
-    do_eval: bool = False
-    use_parallel: bool = False
+    do_eval: bool = False  # evaluate during training
+    use_parallel: bool = False  # several ranks; the launcher sets it
     context: Context = Context()
     runner_config: RunnerConfig = RunnerConfig()
     runner_wrapper: RunnerWrapper = RunnerWrapper()
@@ -289,12 +300,14 @@ class RunConfig(StrictModel):
     model: ModelSection
     lr_schedule: LRSchedule = LRSchedule()
     layer_scale: bool = False  # MindFormers' name for layer-wise lr decay
-    layer_decay: float = Field(1.0, gt=0, le=1)
+    layer_decay: float = Field(
+        1.0, gt=0, le=1
+    )  # learning rate of a layer / of the next one, with layer_scale
     optimizer: OptimizerConfig = OptimizerConfig()
     lr_scale: bool = False  # lr x effective batch / lr_scale_factor
     lr_scale_factor: Positive = 256
     ema: Ema | None = None
-    callbacks: list[dict[str, Any]] = []
+    callbacks: list[dict[str, Any]] = []  # see below
     recompute_config: RecomputeConfig = RecomputeConfig()
     metric: Metric = Metric()
     processor: ProcessorConfig | None = None

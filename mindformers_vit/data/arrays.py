@@ -67,14 +67,10 @@ class Normalize(Transform):
     def __call__(self, image: Image | Array, rng: np.random.Generator) -> Float:
         array = np.asarray(image)
         shape = (3,) if self.is_hwc else (3, 1, 1)
-        mean, std = self.constants(shape)
+        mean = np.array(self.mean, np.float32).reshape(shape)
+        std = np.array(self.std, np.float32).reshape(shape)
         out = np.subtract(array, mean, out=np.empty(array.shape, np.float32))
         return np.divide(out, std, out=out)
-
-    def constants(self, shape: tuple[int, ...]) -> tuple[Float, Float]:
-        """Mean and std as float32 arrays of that shape."""
-        mean = np.array(self.mean, np.float32).reshape(shape)
-        return mean, np.array(self.std, np.float32).reshape(shape)
 
     def layout(self, before: Layout) -> Layout:
         if self.is_hwc and before == "CHW":

@@ -19,7 +19,7 @@ from pydantic import Field, field_validator
 from mindformers_vit.config.strict import StrictModel
 from mindformers_vit.data.augment_ops import INCREASING_OPS, MAX_MAGNITUDE, OPS, Fill, Op
 from mindformers_vit.data.fields import RESAMPLING, RandomInterpolation, Transform, resampling
-from mindformers_vit.data.label_view import LabelView
+from mindformers_vit.data.label_maps import LabelView
 from mindformers_vit.registry import transforms
 
 OP_PROBABILITY = 0.5

@@ -15,9 +15,8 @@ from PIL.Image import Image
 
 from mindformers_vit.data.decode import load_rgb
 from mindformers_vit.data.label_maps import LabelMaps
-from mindformers_vit.data.masking import drop_noise, mask_noise
 from mindformers_vit.data.mixup import Mixup, mix_images, mix_token_box, soft_targets
-from mindformers_vit.data.rng import sample_rng
+from mindformers_vit.data.rng import sample_noise, sample_rng
 from mindformers_vit.data.transforms import Compose
 from mindformers_vit.errors import DataError
 
@@ -138,10 +137,9 @@ class Recipe:
 
     def _noise(self, sample: Sample, row: int, out: Batch) -> None:
         where = (self.seed, sample.epoch, sample.index)
-        if self.noise_length:
-            out["noise"][row] = mask_noise(*where, self.noise_length, sample.copy)
-        if self.drop_noise_length:
-            out["drop_noise"][row] = drop_noise(*where, self.drop_noise_length, sample.copy)
+        for key, purpose in (("noise", "mask"), ("drop_noise", "drop_path")):
+            if key in out:
+                out[key][row] = sample_noise(*where, purpose, out[key].shape[1], sample.copy)
 
     def _labels(self, plan: BatchPlan, labels: NDArray[np.int32], out: Batch) -> None:
         """`label`, `target`, and mixup, which changes the images too."""

@@ -22,11 +22,9 @@ from mindformers_vit.data.fields import (
     height_width,
     resampling,
 )
-from mindformers_vit.data.label_view import LabelView
+from mindformers_vit.data.label_maps import LabelView
+from mindformers_vit.data.pixels import Box, resize
 from mindformers_vit.registry import transforms
-
-Box = tuple[int, int, int, int]
-"""(left, top, right, bottom) in pixels, as `Image.crop` takes it."""
 
 
 @transforms.register("Decode", "ToPIL")
@@ -53,7 +51,8 @@ class Resize(Transform):
         height, width = self._target(image.height, image.width)
         if (width, height) == image.size:
             return image
-        return image.resize((width, height), RESAMPLING[self.interpolation])
+        whole = (0, 0, *image.size)
+        return resize(image, whole, (width, height), RESAMPLING[self.interpolation])
 
     def _target(self, height: int, width: int) -> tuple[int, int]:
         if not isinstance(self.size, int):
@@ -109,7 +108,7 @@ class RandomResizedCrop(Transform):
         if view is not None:
             view.cut(box, image.size)
         height, width = height_width(self.size)
-        return image.crop(box).resize((width, height), resampling(self.interpolation, rng))
+        return resize(image, box, (width, height), resampling(self.interpolation, rng))
 
     def draw_box(self, height: int, width: int, rng: np.random.Generator) -> Box:
         """The box to cut from an image of this size."""

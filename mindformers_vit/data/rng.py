@@ -27,6 +27,17 @@ def sample_rng(
     return np.random.Generator(np.random.Philox(key=key.astype(np.uint64)))
 
 
+def sample_noise(
+    seed: int, epoch: int, index: int, purpose: str, length: int, copy: int = 0
+) -> NDArray[np.float32]:
+    """Uniform [0, 1) for one sample, which a network takes as an input instead of drawing it. (L,)
+
+    `purpose` is "mask": MAE sorts one number for each patch to choose the visible ones, or
+    "drop_path": compared with the rate of each residual branch.
+    """
+    return sample_rng(seed, epoch, index, purpose, copy).random(length, dtype=np.float32)
+
+
 def epoch_order(seed: int, epoch: int, length: int, *, shuffle: bool) -> NDArray[np.int64]:
     """The positions 0..length-1 in the order in which this epoch visits them. (length,)"""
     if not shuffle:

@@ -16,11 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mindformers_vit.data.decode import load_rgb
 from mindformers_vit.data.label_file import image_key, read_label_file
 from mindformers_vit.errors import DataError
-
-__all__ = ["IMAGE_ENDINGS", "ImageSource", "load_rgb", "open_source"]
 
 logger = logging.getLogger(__name__)
 

@@ -13,55 +13,14 @@ import numpy as np
 from PIL.Image import Image, new
 
 from mindformers_vit.config.strict import validate
+from mindformers_vit.data import augment, geometry  # noqa: F401 - they register their transforms
 from mindformers_vit.data.arrays import HWC2CHW, Array, Float, Normalize, RandomErasing, ToTensor
-from mindformers_vit.data.augment import RandAugment
 from mindformers_vit.data.fields import Layout, Transform
-from mindformers_vit.data.geometry import (
-    CenterCrop,
-    Keep,
-    RandomHorizontalFlip,
-    RandomResizedCrop,
-    Resize,
-)
-from mindformers_vit.data.label_view import LabelView
+from mindformers_vit.data.label_maps import LabelView
+from mindformers_vit.data.pixels import normalize
 from mindformers_vit.data.rng import sample_rng
 from mindformers_vit.errors import ConfigError
 from mindformers_vit.registry import transforms as registry
-
-__all__ = [
-    "HWC2CHW",
-    "CenterCrop",
-    "Compose",
-    "Keep",
-    "Normalize",
-    "RandAugment",
-    "RandomErasing",
-    "RandomHorizontalFlip",
-    "RandomResizedCrop",
-    "Resize",
-    "ToTensor",
-    "Transform",
-    "build_transforms",
-]  # fmt: skip
-
-
-class _ToNormalized:
-    """ToTensor + Normalize, or Normalize + HWC2CHW, in one go and without temporaries.
-
-    The same operations in the same order as the two steps, so the same bits.
-    """
-
-    def __init__(self, normalize: Normalize, *, scale: bool) -> None:
-        self._mean, self._std = normalize.constants((3, 1, 1))
-        self._scale = scale
-
-    def write(self, image: Image, out: Float) -> None:
-        chw = np.asarray(image).transpose(2, 0, 1)  # (3, H, W) uint8, a view
-        if self._scale:
-            np.divide(chw, np.float32(255), out=out)
-            chw = out
-        np.subtract(chw, self._mean, out=out)
-        np.divide(out, self._std, out=out)
 
 
 class Compose:
@@ -69,7 +28,7 @@ class Compose:
 
     def __init__(self, steps: Sequence[Transform]) -> None:
         self.steps = tuple(steps)
-        self._fused: _ToNormalized | None = None
+        self._table: Float | None = None  # of `_before`'s pixels to what `_after` is given
         self._before: tuple[Transform, ...] = self.steps
         self._after: tuple[RandomErasing, ...] = ()
         self._fuse()
@@ -78,9 +37,9 @@ class Compose:
         for i, pair in enumerate(zip(self.steps, self.steps[1:], strict=False)):
             rest = self.steps[i + 2 :]
             erasing = tuple(step for step in rest if type(step) is RandomErasing)
-            fused = _fuse_pair(*pair)
-            if fused is not None and len(erasing) == len(rest):
-                self._fused, self._before, self._after = fused, self.steps[:i], erasing
+            table = _table(*pair)
+            if table is not None and len(erasing) == len(rest):
+                self._table, self._before, self._after = table, self.steps[:i], erasing
 
     def __call__(self, image: Image, rng: np.random.Generator) -> Array:
         """The plain meaning: each step's result is the next one's input."""
@@ -100,13 +59,13 @@ class Compose:
         for step in self._before:
             follows = (view,) if step.moves_pixels else ()
             result = step(result, rng, *follows)
-        shape = result.shape if self._fused is None else (3, result.height, result.width)
+        shape = result.shape if self._table is None else (3, result.height, result.width)
         if shape != out.shape:
             raise ValueError(f"transforms gave shape {shape}, the batch has {out.shape}")
-        if self._fused is None:
+        if self._table is None:
             np.copyto(out, result)
             return
-        self._fused.write(result, out)
+        normalize(result, self._table, out)
         for erasing in self._after:
             erasing.erase(out, rng)
 
@@ -122,12 +81,15 @@ class Compose:
         return shapes[0]
 
 
-def _fuse_pair(first: Transform, second: Transform) -> _ToNormalized | None:
-    if type(first) is ToTensor and type(second) is Normalize and not second.is_hwc:
-        return _ToNormalized(second, scale=True)
-    if type(first) is Normalize and first.is_hwc and type(second) is HWC2CHW:
-        return _ToNormalized(first, scale=False)
-    return None
+def _table(first: Transform, second: Transform) -> Float | None:
+    """What two steps from pixels to normalised numbers make of each value: (3, 256)."""
+    scaled = type(first) is ToTensor and type(second) is Normalize and not second.is_hwc
+    plain = type(first) is Normalize and first.is_hwc and type(second) is HWC2CHW
+    if not scaled and not plain:
+        return None
+    values = np.arange(256, dtype=np.uint8)[None, :, None].repeat(3, axis=2)  # (1, 256, 3)
+    rng = sample_rng(0, 0, 0, "not drawn from")
+    return np.ascontiguousarray(second(first(values, rng), rng)[:, 0])
 
 
 def build_transforms(items: Sequence[Any], path: str = "transforms") -> Compose:

@@ -9,7 +9,6 @@ from mindformers_vit.demo.studio import TOP, Studio
 from mindformers_vit.errors import MindFormersViTError
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-_FONTS = ["system-ui", "sans-serif"]
 
 
 def build(studio: Studio) -> Any:
@@ -17,7 +16,8 @@ def build(studio: Studio) -> Any:
     import gradio as gr
 
     with gr.Blocks(title="mindformers_vit", analytics_enabled=False) as page:
-        gr.Markdown(f"## {_title(studio)}")
+        what = "a masked autoencoder paints" if studio.paints else "a classifier sees"
+        gr.Markdown(f"## What {what}")
         (_painter if studio.paints else _namer)(gr, studio)
     page.queue(max_size=32, default_concurrency_limit=1)
     return page
@@ -27,11 +27,7 @@ def theme() -> Any:
     """gradio's own without its web fonts."""
     import gradio as gr
 
-    return gr.themes.Default(font=_FONTS, font_mono=["monospace"])
-
-
-def _title(studio: Studio) -> str:
-    return "What a masked autoencoder paints" if studio.paints else "What a classifier sees"
+    return gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
 
 
 def _painter(gr: Any, studio: Studio) -> None:

@@ -61,6 +61,7 @@ def export_network(
             family=network.family.name,
             arch=network.family.arch,
             num_labels=network.config.num_labels,
+            id2label=network.config.id2label,
             precision=settings.precision,
             pixels=settings.pixels,
             pad_tokens_to=settings.pad_tokens_to,

@@ -31,14 +31,14 @@ class Labels:
         where: what they are from, for messages.
         by_path: keys are paths below the image folder.
         numbered: the beginnings of the numbered names that count in this order.
-        classes: number of class folders; None for a label file.
+        classes: names of the class folders; None for a label file.
     """
 
     by_key: Mapping[str, int]
     where: str
     by_path: bool
     numbered: tuple[str, ...]
-    classes: int | None
+    classes: tuple[str, ...] | None
 
     def key(self, name: str) -> str:
         """The key of an image's path below the image folder."""
@@ -70,7 +70,7 @@ def labels_from_folders(path: Path) -> Labels:
     numbers = [match[1] for match in digits if match]
     ambiguous = len(numbers) == len(names) and numbers != sorted(numbers)
     numbered = ("batch-",) if ambiguous else ("batch-", "input_")
-    return Labels(pairs, str(path), True, numbered, len(source.classes))
+    return Labels(pairs, str(path), True, numbered, source.classes)
 
 
 @dataclass(frozen=True)

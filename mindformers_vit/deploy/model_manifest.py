@@ -47,6 +47,7 @@ class ModelManifest(StrictModel):
     family: str
     arch: str
     num_labels: int
+    id2label: dict[int, str] | None = None  # names of the classes, if the weights know them
     opset: int | None = None
     operators: dict[str, int] | None = None  # of onnx: operator -> number of nodes
     precision: Literal["float32", "float16"]

@@ -41,6 +41,7 @@ class InputManifest(StrictModel):
     dtype: Literal["float32", "uint8"]
     shape: tuple[int, int, int]
     processor: dict[str, Any]
+    id2label: dict[int, str] | None = None  # the model's, to be compared with class folders
     files: tuple[InputRecord, ...]
 
     @property
@@ -58,6 +59,7 @@ def preprocess(
     pixels: Pixels = "normalised",
     num_workers: int = 0,
     num_samples: int | None = None,
+    id2label: dict[int, str] | None = None,
 ) -> InputManifest:
     """Write every image below a folder, once, into input files with a manifest, or no folder.
 
@@ -70,6 +72,7 @@ def preprocess(
         pixels: "normalised" float32, or "uint8" for a model that normalises itself.
         num_workers: processes that decode; 0: this one.
         num_samples: only so many images, evenly chosen.
+        id2label: names of the model's classes, for the manifest.
 
     Raises:
         ConfigError: the folder is not empty, or the settings do not fit together.
@@ -88,6 +91,7 @@ def preprocess(
             dtype="float32" if pixels == "normalised" else "uint8",
             shape=processor.transforms.output_shape(),
             processor=processor.to_dict(),
+            id2label=id2label,
             files=_write(loader, source, processor, Path(image_dir), folder, names, pixels),
         )
         text = json.dumps(manifest.model_dump(mode="json"), indent=1) + "\n"

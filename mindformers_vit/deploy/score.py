@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mindformers_vit.checkpoint import files
+from mindformers_vit.data.class_folders import check_class_folders
 from mindformers_vit.deploy.formats import read_result, result_files
 from mindformers_vit.deploy.matching import (
     Labels,
@@ -84,6 +85,8 @@ def score(
     manifest = read_input_manifest(input_dir) if input_dir is not None else None
     if input_dir is not None and manifest is None:
         raise DataError(f"{input_dir}: holds no manifest.json; `deploy preprocess` writes it")
+    if manifest is not None:
+        check_class_folders(manifest.id2label, labels.classes, "--image_dir")
     if manifest is None and is_numbered(results):
         lengths = [len(read_result(result.path, num_classes)) for result in results]
         return _count(match_numbered(results, lengths, labels), labels, num_classes)
@@ -96,9 +99,9 @@ def _count(matched: Sequence[Rows], labels: Labels, num_classes: int | None) -> 
         path = rows.result.path
         logits = read_result(path, num_classes)
         num_classes = logits.shape[1]
-        if labels.classes not in (None, num_classes):
+        if labels.classes is not None and len(labels.classes) != num_classes:
             raise DataError(
-                f"{labels.where}: {labels.classes} class folders, but {path} has "
+                f"{labels.where}: {len(labels.classes)} class folders, but {path} has "
                 f"{num_classes} classes"
             )
         if rows.rows is not None and len(logits) != rows.rows:

@@ -127,7 +127,7 @@ def examine() -> list[Finding]:
     pinned = "pip install -r requirements.txt"
     found = [
         python(),
-        package("mindspore", lambda v: v >= (2, 7), f"MindSpore 2.7 or later is needed: {pinned}"),
+        package("mindspore", lambda v: v >= (2, 9), f"MindSpore 2.9 or later is needed: {pinned}"),
         package("numpy", lambda v: v < (2,), f"MindSpore needs numpy below 2: {pinned}"),
         package("pydantic", lambda v: v >= (2,), pinned),
         package("pillow", lambda v: True, pinned),

@@ -11,14 +11,15 @@ import numpy as np
 
 from mindformers_vit.data.bad_samples import BadSamples
 from mindformers_vit.data.loader import Loader
-from mindformers_vit.engine import build
+from mindformers_vit.engine import build, loaders
 from mindformers_vit.engine.knn_evaluation import KnnEvaluation
 from mindformers_vit.engine.parallel import ONE, World, gather
 from mindformers_vit.engine.plan import Plan
 from mindformers_vit.metrics import Accuracy
 from mindformers_vit.models.layers.patch_embed import patchify_numpy
+from mindformers_vit.report.confusion import answers
 
-Observer = Callable[[dict[str, Any], Any], None]  # batch, logits (B, K)
+Observer = Callable[[np.ndarray[Any, Any]], None]  # of the `answers` to all images
 
 
 def measurement(
@@ -30,13 +31,13 @@ def measurement(
 ) -> Callable[[], dict[str, float]]:
     """What an evaluation by this plan does; to be called as often as it is due.
 
-    `bad` is told of images that cannot be read, which do not count; `observe` sees the batches of
-    a classifier of one process (not of kNN, which has no logits).
+    `bad` is told of images that cannot be read, which do not count; `observe` of a classifier's
+    answers (not of kNN, which has no logits).
     """
     if plan.run.metric.type == "KNN":
         return KnnEvaluation(network, plan, data, bad)
     assert data.evaluation is not None
-    loader = build.eval_loader(plan, data.evaluation, bad)
+    loader = loaders.eval_loader(plan, data.evaluation, bad)
 
     def measure() -> dict[str, float]:
         with loader:
@@ -54,7 +55,7 @@ def evaluate(
 ) -> dict[str, float]:
     """Metrics of `network` over all images, of which `loader` has this rank's.
 
-    `observe` sees a classifier's batches in a run of one process: a rank's would be a part only.
+    `observe` is given on every rank or on none, and gets a classifier's answers to all images.
 
     Returns:
         `{"Top1 Accuracy": fraction, "Top5 Accuracy": fraction}` for a classifier,
@@ -63,14 +64,15 @@ def evaluate(
     network.set_train(False)
     if task == "masked_image_modeling":
         return _reconstruction(network, loader, world)
-    counts = Accuracy()
+    counts, found = Accuracy(), []
     for batch in loader.epoch(0):
         logits = network(ms.Tensor(batch["image"])).asnumpy()
         counts.add(logits, batch["label"], batch["valid"])
-        if observe is not None and world.size == 1:
-            observe(batch, logits)
+        found.append(answers(batch, logits))
     whole = Accuracy()
     whole.merge(gather(world, counts.counts))
+    if observe is not None:
+        observe(np.concatenate(gather(world, np.concatenate(found))))
     return whole.result()
 
 

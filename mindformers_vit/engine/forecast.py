@@ -6,12 +6,15 @@ The formulas and how well they were met are in docs/scaling.md. Needs no MindSpo
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from importlib import import_module
 
+from pydantic import Field
+
+from mindformers_vit.config.schema import Positive
+from mindformers_vit.config.strict import StrictModel
 from mindformers_vit.engine.plan import Plan
 from mindformers_vit.errors import ConfigError
-from mindformers_vit.models.layers.parameters import ParamSpec
 
 _FLOAT = 4  # bytes
 _PER_TOKEN_WIDTH = 14  # numbers that a block keeps for its gradient, a token and unit of width
@@ -22,14 +25,13 @@ _CPU_PROCESS, _CPU_BLOCK = 550 * 2**20, 40 * 2**20  # MindSpore and its compiled
 _IMAGENET = 1_281_167
 
 
-@dataclass(frozen=True)
-class Cluster:
+class Cluster(StrictModel):
     """What the run is planned for."""
 
-    servers: int = 1
-    devices_per_server: int = 8
-    images: int | None = None  # of the training set
-    samples_per_second: float | None = None  # of one device, measured
+    servers: Positive = 1
+    devices_per_server: Positive = 8
+    images: Positive | None = None  # of the training set
+    samples_per_second: float | None = Field(None, gt=0)  # of one device, measured
 
     @property
     def cards(self) -> int:
@@ -75,18 +77,24 @@ def memory_of(plan: Plan, *, recompute: bool = False, shards: int = 1) -> Memory
         recompute: blocks keep their input only, and are computed again for the gradient.
         shards: cards that share the moments of the optimiser.
     """
-    specs = _specs(plan)
-    everything = sum(math.prod(s.shape) for s in specs.values())
-    trained = sum(math.prod(s.shape) for s in specs.values() if s.trainable)
-    copies = 2 if plan.run.runner_config.gradient_accumulation_steps > 1 else 1
-    moments = 1 if plan.run.optimizer.type == "lars" else 2
     per_image = sum(_kept_by(b, recompute) for b in blocks_of(plan)) + _kept_of_pixels(plan)
+    held = _held(plan)
+    return replace(
+        held,
+        moments=math.ceil(held.moments / shards),
+        activations=round(_FLOAT * plan.run.runner_config.batch_size * per_image),
+    )
+
+
+def _held(plan: Plan) -> Memory:
+    """Everything but the activations, which is known of every family."""
+    everything, trained = _parameters(plan)
     return Memory(
         weights=_FLOAT * everything,
-        gradients=_FLOAT * trained * copies,
-        moments=math.ceil(moments * _FLOAT * trained / shards),
+        gradients=_FLOAT * trained * min(plan.run.runner_config.gradient_accumulation_steps, 2),
+        moments=_FLOAT * trained * (1 if plan.run.optimizer.type == "lars" else 2),
         average=_FLOAT * trained if plan.run.ema is not None else 0,
-        activations=round(_FLOAT * plan.run.runner_config.batch_size * per_image),
+        activations=0,
     )
 
 
@@ -129,22 +137,27 @@ def _kept_of_pixels(plan: Plan) -> int:
     return _PER_PIXEL[plan.family.task] * plan.network.num_channels * height * width
 
 
-def _specs(plan: Plan) -> dict[str, ParamSpec]:
+def _parameters(plan: Plan) -> tuple[int, int]:
+    """Numbers in all parameters, and in those that are trained."""
     name = plan.family.name
     module = import_module(f"mindformers_vit.models.{name}.{name}_params")
-    specs: dict[str, ParamSpec] = module.parameter_specs(plan.network)
-    return specs
+    specs = module.parameter_specs(plan.network).values()
+    trained = sum(math.prod(spec.shape) for spec in specs if spec.trainable)
+    return sum(math.prod(spec.shape) for spec in specs), trained
 
 
 def describe(plan: Plan, cluster: Cluster) -> str:
     """The forecast in words and numbers."""
-    return "\n".join([*_memory_lines(plan, cluster), *_run_lines(plan, cluster)])
+    total, trained = _parameters(plan)
+    heading = f"{plan.family.arch}: {total:,} parameters, {trained:,} of them trained"
+    try:
+        memory = _memory_lines(plan, cluster)
+    except ConfigError as error:  # the rest is known all the same
+        memory = [str(error)]
+    return "\n".join([heading, *memory, *_run_lines(plan, cluster)])
 
 
 def _memory_lines(plan: Plan, cluster: Cluster) -> list[str]:
-    specs = _specs(plan)
-    total = sum(math.prod(s.shape) for s in specs.values())
-    trained = sum(math.prod(s.shape) for s in specs.values() if s.trainable)
     rows = [
         ("", memory_of(plan)),
         ("recomputation", memory_of(plan, recompute=True)),
@@ -157,7 +170,6 @@ def _memory_lines(plan: Plan, cluster: Cluster) -> list[str]:
         cells = "".join(f"{getattr(memory, name) / 2**20:>13,.0f}" for name in names)
         table.append(f"{title or 'as configured':>20}{cells}")
     return [
-        f"{plan.family.arch}: {total:,} parameters, {trained:,} of them trained",
         f"memory of a card in MiB, float32, {plan.run.runner_config.batch_size} images at a time:",
         *table,
         f"on CPU a process needs {cpu_process(plan) / 2**20:,.0f} MiB besides",
@@ -171,11 +183,10 @@ def _run_lines(plan: Plan, cluster: Cluster) -> list[str]:
     steps = images // batch
     if steps == 0:
         raise ConfigError(f"--images: {images} given, but one update takes {batch} images")
-    trained = sum(math.prod(s.shape) for s in _specs(plan).values() if s.trainable)
-    reduced = _FLOAT * trained
+    held = _held(plan)
+    reduced = _FLOAT * _parameters(plan)[1]
     sent = round(2 * (cluster.cards - 1) / cluster.cards * reduced)
-    memory = memory_of(plan)
-    saved = memory.weights + memory.moments + memory.average
+    saved = held.weights + held.moments + held.average
     return [
         f"{cluster.cards} cards ({cluster.servers} x {cluster.devices_per_server}): {batch:,} "
         f"images an update, {steps:,} updates an epoch of {images:,} images"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
@@ -27,7 +28,7 @@ class GradientMean(nn.Cell):
         if not joined:
             self.all_reduce.add_prim_attr("fusion", 1)
         self.shapes = tuple(shapes)
-        self.buckets = _buckets([_elements(shape) for shape in shapes], _BUCKET if joined else 1)
+        self.buckets = _buckets([math.prod(shape) for shape in shapes], _BUCKET if joined else 1)
 
     def construct(self, grads: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         means = ()
@@ -63,13 +64,6 @@ class StatisticsMean(nn.Cell):
         for i in range(len(self.statistics)):
             ops.assign(self.statistics[i], means[i])
         return True
-
-
-def _elements(shape: tuple[int, ...]) -> int:
-    total = 1
-    for side in shape:
-        total *= side
-    return total
 
 
 def _buckets(sizes: Sequence[int], limit: int) -> tuple[tuple[int, int], ...]:

@@ -12,7 +12,7 @@ from mindspore import nn, ops
 
 from mindformers_vit.data.bad_samples import BadSamples
 from mindformers_vit.data.loader import Loader
-from mindformers_vit.engine import build
+from mindformers_vit.engine import build, loaders
 from mindformers_vit.engine.knn import knn_votes
 from mindformers_vit.engine.parallel import gather
 from mindformers_vit.engine.plan import Plan
@@ -56,8 +56,8 @@ class KnnEvaluation:
         assert data.evaluation is not None
         self.network, self.settings, self.world = network, plan.run.metric, plan.world
         self.features = Features(network, self.settings.feature)
-        self.bank = build.eval_loader(plan, data.neighbors, labelled=True)
-        self.queries = build.eval_loader(plan, data.evaluation, bad, labelled=True)
+        self.bank = loaders.eval_loader(plan, data.neighbors, labelled=True)
+        self.queries = loaders.eval_loader(plan, data.evaluation, bad, labelled=True)
 
     def __call__(self) -> dict[str, float]:
         began = time.perf_counter()

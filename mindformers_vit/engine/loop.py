@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mindformers_vit.engine.bad_batch import save_step_batch
 from mindformers_vit.engine.parallel import ONE, World
 from mindformers_vit.engine.signals import Signals
-from mindformers_vit.errors import CheckpointError, Interrupted, SaveError, TrainingError
+from mindformers_vit.errors import Interrupted, SaveError, TrainingError
 
 if TYPE_CHECKING:
     from mindformers_vit.data.loader import Loader
@@ -187,9 +187,8 @@ class TrainLoop:
         record, most = self.record, self._max_skipped
         if len(self._stuck) < most or len(set(self._stuck)) > 1:
             return
-        batch = save_step_batch(
-            self._loader, self.output_dir, self.epoch, self.step, self.length.accumulation
-        )
+        place = (self.epoch, self.step, self.length.accumulation)
+        batch = save_step_batch(self._loader, self.output_dir, *place, self.world)
         raise TrainingError(
             f"{self._where()}: the gradients have not been finite for {most} "
             f"updates in a row, so none of these changed the weights (loss {record.loss}, "
@@ -239,18 +238,8 @@ class TrainLoop:
             **self._train_step.state(),
         }
 
-    def restore(
-        self, tensors: dict[str, Any], state: dict[str, Any], where: str, *, forced: bool = False
-    ) -> None:
-        """Go on exactly where a checkpoint was taken; `forced`: or as far into a changed epoch."""
-        here = self._state()
-        for name in ("epochs", "batch_size", "accumulation", "steps_per_epoch", "images"):
-            if state.get(name) != here[name] and not forced:
-                raise CheckpointError(
-                    f"{where}: was written by a run with {name} {state.get(name)}, this one has "
-                    f"{here[name]}; the updates would not be the same. Resume "
-                    f"with the settings of that run, or start anew with run_mode finetune"
-                )
+    def restore(self, tensors: dict[str, Any], state: dict[str, Any], where: str) -> None:
+        """Go on exactly where a checkpoint was taken, or as far into an epoch of other length."""
         self._train_step.load(tensors, state)
         self.epoch = state["epoch"]
         self.step = state["step"] * self.steps_per_epoch // state["steps_per_epoch"]
@@ -267,6 +256,8 @@ class TrainLoop:
         """Evaluate now; a new best accuracy is kept as a network of its own."""
         if self._evaluator is None:
             return
+        if self.world.size > 1:  # a signal would end one rank's part while others wait for it
+            self.save()
         self.metrics = self._evaluator()
         self.evaluated_step = self.global_step
         self._call("on_evaluate_end")

@@ -14,19 +14,19 @@ def is_mindformers(run: RunConfig) -> bool:
 
 
 def warnings_of(run: RunConfig) -> list[str]:
-    """What a user should know about keys that do nothing and numbers that are known to be wrong."""
+    """Numbers that are known to be wrong, then keys that do nothing: one warning, a line each."""
     reasons: dict[str, list[str]] = {}
     for path, why in dead_keys(run).items():
         reasons.setdefault(why, []).append(path)
-    known = [f"{', '.join(paths)} ignored ({why})" for why, paths in reasons.items()]
-    known += _known_typos(run)
+    known = _known_typos(run)
     epochs, warmup = run.runner_config.epochs, run.lr_schedule.warmup_epochs
     if warmup is not None and warmup >= epochs and run.is_training:
         known.append(
             f"lr_schedule.warmup_epochs {warmup:g} against runner_config.epochs {epochs}: the "
             f"learning rate only rises, to {100 * epochs / warmup:.0f} % of its peak"
         )
-    return ["in this yaml: " + "; ".join(known)] if known else []
+    known += [f"ignored ({why}): {', '.join(paths)}" for why, paths in reasons.items()]
+    return ["\n  ".join(["in this yaml:", *known])] if known else []
 
 
 def _known_typos(run: RunConfig) -> list[str]:

@@ -8,6 +8,7 @@ output_dir/
   finished.json                                   the run came to its end
   previous_<n>/                                   what earlier runs left
   log/rank_<n>/info.log, error.log                one of each rank
+  log/rank_<n>/logs/                              what MindSpore itself warned of
   checkpoint/rank_0/<prefix>_rank_0-<epoch>_<step>/   training checkpoints
   checkpoint_network/rank_0/                      the network alone: final, and best when evaluated
 ```

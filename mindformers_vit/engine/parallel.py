@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 Array = np.ndarray[Any, Any]
+Tensors = Callable[[], Mapping[str, Array]]  # by name; asked for only where there are others
 
 
 @dataclass(frozen=True)
@@ -147,21 +148,20 @@ def different_ranks(world: World, tensors: Mapping[str, Array], step: int) -> li
     return [r for r, digest in enumerate(digests) if digest.tobytes() != digests[0].tobytes()]
 
 
-def check_start(world: World, tensors: Mapping[str, Array], step: int) -> None:
+def check_start(world: World, tensors: Tensors, step: int) -> None:
     """Refuse to train from weights that differ between the ranks.
 
     Raises:
         TrainingError: it names the ranks.
     """
-    other = different_ranks(world, tensors, step) if world.size > 1 else []
-    if other:
+    if world.size > 1 and (other := different_ranks(world, tensors(), step)):
         raise TrainingError(
             f"rank {_names(other)} would start from other weights or at another step than rank 0: "
             "output_dir and load_checkpoint must be the same files on every server"
         )
 
 
-def check_end(world: World, tensors: Mapping[str, Array], step: int) -> None:
+def check_end(world: World, tensors: Tensors, step: int) -> None:
     """Refuse to call a run finished whose ranks have drifted apart.
 
     Raises:
@@ -169,8 +169,7 @@ def check_end(world: World, tensors: Mapping[str, Array], step: int) -> None:
     """
     if world.size == 1:
         return
-    other = different_ranks(world, tensors, step)
-    if other:
+    if other := different_ranks(world, tensors(), step):
         raise TrainingError(
             f"the weights of rank {_names(other)} are not those of rank 0 any more; a device that "
             "computes wrongly is the likely reason. The checkpoints of this run are rank 0's"

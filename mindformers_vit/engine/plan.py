@@ -17,8 +17,8 @@ from mindformers_vit.config.strict import problems_of, validate
 from mindformers_vit.data.mixup import Mixup
 from mindformers_vit.data.transforms import Compose, build_transforms
 from mindformers_vit.engine import parallel
-from mindformers_vit.engine.mindformers_yaml import RENAMED_TYPES, is_mindformers, warnings_of
-from mindformers_vit.engine.recipe_checks import recipe_problems
+from mindformers_vit.engine.contradictions import contradictions
+from mindformers_vit.engine.mindformers_yaml import RENAMED_TYPES, warnings_of
 from mindformers_vit.errors import ConfigError
 from mindformers_vit.models.sources import make_config, make_processor
 from mindformers_vit.registry import ModelFamily, callbacks, find_arch
@@ -91,7 +91,7 @@ def make_plan(values: Mapping[str, Any], recipe: Path | None = None) -> Plan:
         with problems:
             parts["world"] = parallel.world_of(run)
     if run is not None and parts["network"] is not None:
-        problems += _contradictions(run, parts)
+        problems += contradictions(run, parts)
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     assert run is not None
@@ -173,119 +173,3 @@ def _callbacks(values: Mapping[str, Any]) -> tuple[Any, ...]:
     if problems:
         raise ConfigError(list(problems))
     return tuple(found)
-
-
-def _contradictions(run: RunConfig, parts: Mapping[str, Any]) -> list[str]:
-    """Settings that are each fine and do not fit together."""
-    network, family = parts["network"], parts["family"]
-    found: list[str] = []
-    task = run.trainer.type
-    if task != family.task:
-        found.append(f"trainer.type: '{task}' given, {family.arch} is for '{family.task}'")
-    found += _class_counts(run, network)
-    found += _image_sizes(run, network)
-    found += _pixel_shapes(run, parts)
-    accumulation = run.runner_config.gradient_accumulation_steps
-    if parts["mixup"] is not None and run.runner_config.batch_size % 2:
-        found.append(
-            f"runner_config.batch_size: mixup pairs the images of a batch, so it must be even, "
-            f"given {run.runner_config.batch_size} (gradient_accumulation_steps {accumulation})"
-        )
-    if parts["mixup"] is not None and run.train_dataset and run.train_dataset.label_smoothing:
-        found.append(
-            "train_dataset.label_smoothing: mixup_op has a label_smoothing of its own; give one"
-        )
-    found += _warmup(run)
-    found += recipe_problems(run, network)
-    if run.run_mode == "export":
-        found += _export(run, family, network)
-    return found
-
-
-def _export(run: RunConfig, family: ModelFamily, network: Any) -> list[str]:
-    if family.task != "image_classification":
-        return [f"run_mode: export is for classifiers, {family.arch} is for '{family.task}'"]
-    wanted, patches = run.export.pad_tokens_to, getattr(network, "num_patches", None)
-    if wanted is None:
-        return []
-    if patches is None:
-        return [f"export.pad_tokens_to: {wanted} given, but {family.arch} has no tokens"]
-    if wanted < patches + 1:
-        return [f"export.pad_tokens_to: {wanted} given, but the network has {patches + 1} tokens"]
-    return []
-
-
-def _class_counts(run: RunConfig, network: Any) -> list[str]:
-    labels = getattr(network, "num_labels", None)
-    wanted = run.runner_config.num_classes
-    if labels is None or wanted is None or labels == wanted:
-        return []
-    return [
-        f"runner_config.num_classes: {wanted} given, but model.model_config.num_labels is {labels}"
-    ]
-
-
-def _image_sizes(run: RunConfig, network: Any) -> list[str]:
-    size = network.image_size
-    found = []
-    policy = run.train_dataset.mask_policy if run.train_dataset else None
-    pairs: list[tuple[str, Any, Any]] = [
-        ("runner_config.image_size", run.runner_config.image_size, size)
-    ]
-    if policy:
-        path = "train_dataset.mask_policy"
-        pairs += [
-            (f"{path}.input_size", policy.input_size, size),
-            (f"{path}.patch_size", policy.patch_size, network.patch_size),
-            (f"{path}.mask_ratio", policy.mask_ratio, getattr(network, "mask_ratio", None)),
-        ]
-    for path, given, truth in pairs:
-        if given is not None and _as_pair(given) != _as_pair(truth):
-            found.append(f"{path}: {given} given, but the network (model.model_config) has {truth}")
-    return found
-
-
-def _pixel_shapes(run: RunConfig, parts: Mapping[str, Any]) -> list[str]:
-    """What the transforms make must be what the network takes."""
-    network, found = parts["network"], []
-    wanted = (network.num_channels, *network.image_hw)
-    evaluates = run.run_mode == "eval" or (run.is_training and run.do_eval)
-    used = {"train": run.is_training, "eval": evaluates}
-    for name in (name for name, is_used in used.items() if is_used):
-        steps = parts[f"{name}_transforms"] or (
-            parts["processor"] and parts["processor"].transforms
-        )
-        made = steps.output_shape() if steps else wanted
-        if tuple(made) != wanted:
-            found.append(
-                f"{name}_dataset.transforms: they make images of {_shape(made)}, but the network "
-                f"(model.model_config) takes {_shape(wanted)}"
-            )
-    return found
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    channels, height, width = shape
-    return f"{height} x {width} pixels with {channels} channel{'s' if channels > 1 else ''}"
-
-
-def _as_pair(value: Any) -> tuple[Any, ...]:
-    return tuple(value) if isinstance(value, (list, tuple)) else (value, value)
-
-
-def _warmup(run: RunConfig) -> list[str]:
-    epochs, warmup = run.runner_config.epochs, run.lr_schedule.warmup_epochs
-    cooldown = run.lr_schedule.cooldown_epochs
-    if cooldown and epochs - cooldown <= (warmup or 0):
-        return [
-            f"lr_schedule.cooldown_epochs: {cooldown} given with warmup_epochs {warmup or 0:g}, "
-            f"but the run has {epochs} epochs (runner_config.epochs): none is left between"
-        ]
-    if warmup is None or warmup < epochs or not run.is_training:
-        return []
-    if is_mindformers(run):
-        return []  # its published recipe warms up longer than it runs: a warning
-    return [
-        f"lr_schedule.warmup_epochs: {warmup:g} given, but the run has {epochs} epochs "
-        f"(runner_config.epochs): the learning rate would never reach its peak"
-    ]

@@ -11,7 +11,6 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 if TYPE_CHECKING:
     from mindformers_vit.engine.loop import TrainLoop
@@ -29,6 +28,8 @@ class Progress:
     """Shows the line until `close`; other messages of the package go above it."""
 
     def __init__(self) -> None:
+        from tqdm.contrib.logging import logging_redirect_tqdm  # takes 40 ms
+
         self._bar: Any = None
         self._images, self._seconds = 0, 0.0  # of this epoch
         self._said = "compiling, once a run"

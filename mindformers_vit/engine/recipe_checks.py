@@ -1,4 +1,4 @@
-"""Contradictions between the settings of special recipes; part of `engine/plan.py`."""
+"""Contradictions between the settings of special recipes; part of `engine/contradictions.py`."""
 
 from __future__ import annotations
 

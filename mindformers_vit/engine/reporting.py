@@ -18,13 +18,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mindformers_vit import compat
 from mindformers_vit.config.loader import load_yaml
 from mindformers_vit.data.sources import ImageSource
 from mindformers_vit.engine.output import config_text
 from mindformers_vit.engine.plan import Plan, make_plan
 from mindformers_vit.errors import ConfigError
-from mindformers_vit.report.confusion import Confusion
+from mindformers_vit.report.confusion import evaluation_of
 from mindformers_vit.report.facts import EVALUATION, FOLDER, RECIPE, STARTS
 from mindformers_vit.report.write import NAME, replace_text, write_report
 
@@ -68,36 +70,42 @@ def environment() -> dict[str, str]:
 
 
 def write_recipe(plan: Plan, directory: Path) -> None:
-    """The recipe as it would be resolved without any flag, to be compared with the run."""
+    """The recipe as it would be resolved without any flag, to be compared with the run.
+
+    Where only flags name an evaluation data set, its defaults are the recipe's, too.
+    """
     path = folder_of(directory) / RECIPE
     path.unlink(missing_ok=True)
     if plan.recipe is None:
         return
     try:
-        content = config_text(make_plan(load_yaml(plan.recipe)))
+        values = load_yaml(plan.recipe)
+        if plan.run.eval_dataset is not None:
+            values = {"eval_dataset": {}, **values}
+        content = config_text(make_plan(values))
     except ConfigError:  # a recipe that needs flags to be whole
         return
     replace_text(path, content)
 
 
 def write_evaluation(
-    plan: Plan, directory: Path, confusion: Confusion, source: ImageSource,
+    plan: Plan, directory: Path, answers: Any, source: ImageSource,
     metrics: dict[str, float], epoch: int | None = None,
 ) -> None:  # fmt: skip
-    """What a classifier's evaluation found."""
-    labels = plan.network.id2label or {}
+    """What a classifier's evaluation found; `answers` (N, 4) as `report.confusion` makes them."""
+    labels = getattr(plan.network, "id2label", None) or {}
     classes = source.classes or [labels[k] for k in sorted(labels)]
-    found = confusion.evaluation(source.paths, classes, metrics=metrics, epoch=epoch)
+    found = evaluation_of(answers, source.paths, classes, metrics=metrics, epoch=epoch)
     replace_text(folder_of(directory) / EVALUATION, found.model_dump_json() + "\n")
 
 
 def after_evaluation(
-    plan: Plan, directory: Path, confusion: Confusion, source: ImageSource,
-    metrics: dict[str, float],
+    plan: Plan, directory: Path, answers: Any, source: ImageSource, metrics: dict[str, float],
 ) -> None:  # fmt: skip
-    """The report of a run that only evaluates."""
+    """The report of a run that only evaluates; only a classifier has answers."""
     with harmless("writing report.html"):
+        write_recipe(plan, directory)
         note(directory, end="evaluated", environment=environment())
-        if confusion.counts:  # a classifier's; of kNN there are figures only
-            write_evaluation(plan, directory, confusion, source, metrics)
+        found = np.zeros((0, 4)) if answers is None else answers
+        write_evaluation(plan, directory, found, source, metrics)
         write_report(directory)

@@ -29,7 +29,10 @@ from mindformers_vit.errors import CheckpointError, ConfigError
 logger = logging.getLogger(__name__)
 _FINISHED = "finished.json"
 _NETWORK = "checkpoint_network/rank_0/network.yaml"
-_BATCH = "global batch (runner_config.batch_size x ranks)"
+_COUNTED = {  # in a checkpoint's state: what no setting alone tells
+    "batch_size": "global batch (runner_config.batch_size x ranks)",
+    "images": "images of the training data set",
+}
 _SHOWN = 12  # settings that differ
 _MAPS = "train_dataset.data_loader.label_map_dir"
 _MAY_CHANGE = (  # when resuming: these do not touch an update
@@ -51,7 +54,6 @@ class ResumePoint:
     path: Path
     state: Mapping[str, Any]
     finished: bool  # the run has come to its end, and its network is saved
-    forced: bool
     own: bool  # it lies in the run's output directory
 
     @property
@@ -100,15 +102,15 @@ def find_resume_point(
     found = _find(plan, directory)
     if found is None:
         return None
-    forced = plan.run.force_resume
     text = (found / CONFIG).read_text(encoding="utf-8")
     # a run that began from other weights is another run, unless one of its checkpoints is named
     may_change = _MAY_CHANGE if wanted == "auto" else (*_MAY_CHANGE, "load_checkpoint")
     state = json.loads((found / STATE).read_text(encoding="utf-8"))
     before, now = _as_of_now(text, str(found)), parse_yaml(config_text, "config")
-    before[_BATCH], now[_BATCH] = state["batch_size"], length.batch_size
+    for name, shown in _COUNTED.items():
+        before[shown], now[shown] = state[name], getattr(length, name)
     changes = _changes(before, now, may_change)
-    if changes and not forced:
+    if changes and not plan.run.force_resume:
         raise CheckpointError(
             f"{found}: is of a run with other settings:\n{changes}\nResume with the settings of "
             "that run; or start a new one, from its weights or not, with --resume_training False "
@@ -117,7 +119,7 @@ def find_resume_point(
     if changes:
         logger.warning("force_resume: %s is of a run with other settings:\n%s", found, changes)
     own = found.parent == _store_of(plan, directory).root
-    return ResumePoint(found, state, _is_finished(directory, state, length), forced, own)
+    return ResumePoint(found, state, _is_finished(directory, state, length), own)
 
 
 def _find(plan: Plan, directory: Path) -> Path | None:

@@ -13,8 +13,8 @@ import numpy as np
 
 from mindformers_vit import compat
 from mindformers_vit.data.bad_samples import FILE_NAME, BadSamples
-from mindformers_vit.data.imagenet import are_imagenet_folders
-from mindformers_vit.engine import build, output, parallel, reporting
+from mindformers_vit.data.class_folders import check_class_folders
+from mindformers_vit.engine import build, loaders, output, parallel, reporting
 from mindformers_vit.engine.plan import Plan
 from mindformers_vit.engine.resume import ResumePoint, find_resume_point
 from mindformers_vit.engine.run_lock import only_run_in
@@ -27,9 +27,7 @@ from mindformers_vit.engine.weights import (
     warn_of_preprocessing,
     with_labels,
 )
-from mindformers_vit.errors import DataError
 from mindformers_vit.kernels import library
-from mindformers_vit.report.confusion import Confusion
 from mindformers_vit.tools.image_tools import list_images
 
 logger = logging.getLogger(__name__)
@@ -85,10 +83,10 @@ def run(
     if data.train is not None:
         plan = with_labels(plan, data.train.classes)
     directory = output.prepare(plan)
-    for warning in plan.warnings:
-        logger.warning(warning)
     writes = plan.run.is_training and plan.world.is_first  # for all ranks
     with only_run_in(directory) if writes else nullcontext():
+        for warning in plan.warnings:
+            logger.warning(warning)
         return _carry_out(plan, data, directory, inputs, network, processor, callbacks)
 
 
@@ -111,7 +109,7 @@ def _carry_out(
         )
         return None
     config_text = output.config_text(plan)
-    device = _start_device(plan)
+    device = _start_device(plan, directory)
     if plan.world.is_first:
         output.write_config(plan, directory, config_text)
     where = f" (rank {plan.world.rank} of {plan.world.size})" if plan.world.size > 1 else ""
@@ -135,10 +133,12 @@ def _carry_out(
     return _evaluate(plan, data, network, directory)
 
 
-def _start_device(plan: Plan) -> str:
+def _start_device(plan: Plan, directory: Path | None = None) -> str:
     """Choose the device and meet the other ranks; the device's name."""
     context = plan.run.context
     with held_back():  # of a MindSpore that is half imported, Python's end would abort
+        if directory is not None:
+            compat.log_to(directory / "log")
         name = compat.set_device(
             "CPU" if plan.world.is_scheduler else context.device_target,
             device_id=parallel.device_id(plan.world, context.device_id),
@@ -162,10 +162,12 @@ def _evaluate(plan: Plan, data: build.Data, network: Any, directory: Path) -> di
     from mindformers_vit.engine.evaluator import measurement
 
     assert data.evaluation is not None
-    _check_labels(plan, data.evaluation.classes)
-    bad = build.bad_samples(plan, "eval", data.evaluation)
-    confusion = Confusion()
-    metrics = measurement(network, plan, data, bad, confusion.add)()
+    labels = plan.network.id2label if plan.labelled else None
+    where = "eval_dataset.data_loader.dataset_dir"
+    check_class_folders(labels, data.evaluation.classes, where)
+    bad = loaders.bad_samples(plan, "eval", data.evaluation)
+    answers: list[Any] = []
+    metrics = measurement(network, plan, data, bad, answers.append)()
     count = int(np.sum(parallel.gather(plan.world, np.array([len(bad.reasons)]))))
     counted = len(data.evaluation) - count
     record = {"metrics": metrics, "images": counted, "bad_samples": count}
@@ -181,26 +183,9 @@ def _evaluate(plan: Plan, data: build.Data, network: Any, directory: Path) -> di
     for name, value in metrics.items():
         logger.info("%s = {'%s': %s}", name, name, value)
     if plan.world.is_first:
-        reporting.after_evaluation(plan, directory, confusion, data.evaluation, metrics)
+        found = answers[0] if answers else None
+        reporting.after_evaluation(plan, directory, found, data.evaluation, metrics)
     return metrics
-
-
-def _check_labels(plan: Plan, classes: tuple[str, ...] | None) -> None:
-    """The folders must be the classes that the weights were trained on, in the same order.
-
-    ImageNet's folders are WordNet ids where the labels of published weights are words.
-    """
-    labels = plan.network.id2label if plan.labelled else None
-    if labels is None or classes is None or list(labels.values()) == list(classes):
-        return
-    if are_imagenet_folders(classes) and not set(labels.values()) & set(classes):
-        return
-    pairs = [(i, labels[i], name) for i, name in enumerate(classes) if labels.get(i) != name]
-    index, known, given = pairs[0]
-    raise DataError(
-        f"eval_dataset.data_loader.dataset_dir: class folder {index} is '{given}', but class "
-        f"{index} of the weights is '{known}' ({len(pairs)} of {len(classes)} differ)"
-    )
 
 
 def _predict(plan: Plan, inputs: Any, network: Any, processor: Any, directory: Path) -> list[Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from mindformers_vit import compat
 from mindformers_vit.checkpoint.store import load_checkpoint
-from mindformers_vit.engine import build
+from mindformers_vit.engine import build, loaders
 from mindformers_vit.engine.callbacks.evaluate import EvaluateCallback
 from mindformers_vit.engine.callbacks.report_writer import ReportWriter
 from mindformers_vit.engine.evaluator import measurement
@@ -59,7 +59,7 @@ def train(
     hooks = [*_evaluation_callback(plan), *plan.callbacks, *callbacks, report]
     loop = TrainLoop(
         length=data.length,
-        loader=build.train_loader(plan, data.train),
+        loader=loaders.train_loader(plan, data.train),
         train_step=step,
         learning_rate=learning_rate(plan, data.length),
         output_dir=directory,
@@ -75,11 +75,11 @@ def train(
         logger.info("a new run in '%s'", directory)
     else:
         tensors, state, _ = load_checkpoint(start.path)
-        loop.restore(tensors, state, start.named, forced=start.forced)
-    check_start(plan.world, step.tensors(), loop.global_step)
+        loop.restore(tensors, state, start.named)
+    check_start(plan.world, step.tensors, loop.global_step)
     with signals:
         loop.run()
-        check_end(plan.world, step.tensors(), loop.global_step)
+        check_end(plan.world, step.tensors, loop.global_step)
         if plan.world.is_first:
             logger.info("network saved in %s", save("network"))
             mark_finished(directory, loop.global_step)
@@ -102,7 +102,7 @@ def learning_rate(plan: Plan, length: Length) -> Callable[[int], float]:
     if settings.type == "constant_with_warmup":
         return partial(schedules.constant, **common)
     kind = schedules.cosine if settings.type == "cosine" else schedules.linear
-    # a MindFormers yaml may warm up for longer than it runs; see engine/plan.py
+    # a MindFormers yaml may warm up for longer than it runs; see engine/contradictions.py
     return partial(kind, total_steps=max(total, warmup), lr_end=settings.lr_end, **common)
 
 
@@ -124,7 +124,7 @@ def _train_step(plan: Plan, network: Any, length: Length) -> TrainStep:
     run = plan.run
     if run.recompute_config.recompute:
         _recompute(network)
-    forward = training_forward(network, drop_path=build.drop_noise_length(plan) > 0)
+    forward = training_forward(network, drop_path=loaders.drop_noise_length(plan) > 0)
     params = network.trainable_params()
     rules = parameter_rules(
         {p.name: tuple(p.shape) for p in params},

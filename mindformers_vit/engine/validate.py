@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 
 from mindformers_vit.config.loader import find_config, load_yaml
 from mindformers_vit.engine.plan import make_plan
@@ -31,13 +32,27 @@ def check(name: str) -> tuple[list[str], list[str]]:
     return [], list(plan.warnings)
 
 
+def _shown(warning: str) -> str:
+    """A warning of one line or several, at 80 columns."""
+    lines = f"  warning: {warning}".splitlines()
+    shown = [_wrap(lines[0], 2), *(_wrap(line, 4) for line in lines[1:])]
+    return "\n".join(shown)
+
+
+def _wrap(line: str, indent: int) -> str:
+    return textwrap.fill(
+        line.strip(), width=80, break_long_words=False, break_on_hyphens=False,
+        initial_indent=" " * indent, subsequent_indent=" " * (indent + 2),
+    )  # fmt: skip
+
+
 def main(argv: list[str]) -> int:
     """Print what is found: problems to stderr, the rest to stdout."""
     bad = 0
     for name in parser().parse_args(argv).config:
         problems, warnings = check(name)
         if not problems:
-            print("\n  ".join([f"{name}: ok", *(f"warning: {line}" for line in warnings)]))
+            print("\n".join([f"{name}: ok", *map(_shown, warnings)]))
             continue
         bad += 1
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"

@@ -40,8 +40,8 @@ class Entry:
         size = str(height) if height == width else f"{height}x{width}"
         top1 = "-" if self.top1 is None else f"{self.top1:.1f}"
         return (
-            f"  {self.name:<19} {_short(self.parameters):>7} {_short(self.multiply_adds):>7} "
-            f"{size:>6} {top1:>6}  {self.weights}"
+            f"  {self.name:<18} {_short(self.parameters):>6} {_short(self.multiply_adds):>6} "
+            f"{size:>4} {top1:>5}  {self.weights}"
         )
 
 
@@ -67,17 +67,14 @@ def _weights(name: str) -> str:
     if name not in PUBLISHED:
         return "none published"
     published = PUBLISHED[name]
-    return f"from {urlsplit(published.url).netloc} ({published.licence})"
+    host = ".".join(urlsplit(published.url).netloc.split(".")[-2:])
+    return f"{host}, {published.licence}"
 
 
 def _short(number: int) -> str:
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if number >= size:
-            return (
-                f"{number / size:.1f} {letter}"
-                if number < 100 * size
-                else (f"{number / size:.0f} {letter}")
-            )
+            return f"{number / size:.{1 if number < 100 * size else 0}f} {letter}"
     return str(number)
 
 
@@ -95,7 +92,7 @@ def main(argv: list[str]) -> int:
     parser().parse_args(argv)
     for family in families():
         print(f"{family.name}  ({family.task}, {family.arch})")
-        print(f"  {'name':<19} {'params':>7} {'MACs':>7} {'pixels':>6} {'top-1':>6}  weights")
+        print(f"  {'name':<18} {'params':>6} {'MACs':>6} {'px':>4} {'top-1':>5}  weights")
         for entry in entries(family):
             print(entry.line())
         print()

@@ -13,7 +13,7 @@ from mindformers_vit.models.conversion_table import Fit, Layout
 from mindformers_vit.models.layers.parameters import ParamSpecs, count
 
 _WIDTH = 80
-_LISTED = 40  # differences printed
+_LISTED = 16  # differences printed: one screen
 _NAME = 46  # columns of a name, at most
 _SHOWN = ("image_size", "patch_size", "hidden_size", "num_hidden_layers", "depths")
 _HEADS = ("num_attention_heads", "num_labels")
@@ -68,14 +68,25 @@ class Report:
 
 def differences(path: Path, nearest: Fit, layouts: Sequence[Layout]) -> str:
     """The text of the error for a file that no layout fits."""
-    problems = nearest.problems
-    more = [f"  ... {len(problems) - _LISTED} more"] if len(problems) > _LISTED else []
+    lines = [
+        f"{line}, in {number} blocks" if number > 1 else line
+        for line, number in _by_block(nearest.problems)
+    ]
+    more = [f"  ... {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
     return (
         f"'{path}': this is none of the layouts known here "
         f"({'; '.join(layout.name for layout in layouts)}); nothing was written. "
         f"Nearest is '{nearest.layout.name}', with these differences:\n"
-        + "\n".join(problems[:_LISTED] + more)
+        + "\n".join(lines[:_LISTED] + more)
     )
+
+
+def _by_block(problems: Sequence[str]) -> list[tuple[str, int]]:
+    """What is the same in several blocks once, with their number; what is not as it is."""
+    groups: dict[str, list[str]] = {}
+    for line in problems:
+        groups.setdefault(re.sub(r"\.\d+\.", ".{i}.", line), []).append(line)
+    return [(key if len(lines) > 1 else lines[0], len(lines)) for key, lines in groups.items()]
 
 
 def _titled(title: str, parts: Iterable[str]) -> list[str]:

@@ -27,7 +27,7 @@ from mindformers_vit.models.layers.parameters import ParamSpecs
 from mindformers_vit.models.model_files import write_model, yaml_sections
 from mindformers_vit.models.sources import make_processor
 from mindformers_vit.models.torch_files import CONTAINERS, write_torch
-from mindformers_vit.models.weight_source import TENSORS, WeightSource, read_source
+from mindformers_vit.models.weight_source import CONFIG, TENSORS, WeightSource, read_source
 from mindformers_vit.registry import ModelFamily, families, find_model
 
 logger = logging.getLogger(__name__)
@@ -137,12 +137,19 @@ class Converter:
     ) -> Report:
         _check_target(target, path)
         source = read_source(path, self.containers, container=container)
+        _check_architecture(source)
         given = self._settings_in(source) | settings
         fit = self._best(source.arrays, self.layouts, given, path, to_ours)
         self._check_known(_shapes(fit.arrays), given, path)
         preprocessing = hugging_face.timm_processor_settings(source.config)
         preprocessing |= hugging_face.processor_settings(source.preprocessor)
         processor = make_processor(self.family, fit.config, {"image_processor": preprocessing})
+        if source.config and "mean" not in preprocessing:
+            used = processor.image_processor
+            logger.info(
+                "nothing in '%s' tells mean and std: %s and %s are taken",
+                path, list(used.mean), list(used.std),
+            )  # fmt: skip
         write_model(target, fit.arrays, yaml_sections(self.family, fit.config, processor))
         written = (str(target), str(target.with_suffix(".yaml")))
         return self._report(fit, (str(path), *source.seen), fit.arrays, written)
@@ -274,6 +281,20 @@ def _check_target(target: Path, path: Path) -> None:
         raise ConfigError(
             f"--mindspore_path: the model's settings would be written over '{beside}', which is "
             f"more than that; give another name"
+        )
+
+
+def _check_architecture(source: WeightSource) -> None:
+    """What a `config.json` names must be a network that is read here."""
+    named = source.config.get("architectures")
+    if not isinstance(named, list) or not named:
+        return
+    layouts = [layout for other in _converters() for layout in other.layouts]
+    known = {layout.architecture for layout in layouts if layout.style == "huggingface"}
+    if not any(name in known for name in map(str, named)):
+        raise CheckpointError(
+            f"'{source.path}': {CONFIG} says {', '.join(map(str, named))}, not read here; of "
+            f"transformers these are: {', '.join(sorted(known))}"
         )
 
 

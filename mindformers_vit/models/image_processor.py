@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from pydantic import field_validator
 
 from mindformers_vit.config.strict import StrictModel, validate
+from mindformers_vit.data.arrays import Normalize, ToTensor
 from mindformers_vit.data.fields import Interpolation, Size
+from mindformers_vit.data.geometry import CenterCrop, Resize
 from mindformers_vit.data.rng import sample_rng
-from mindformers_vit.data.transforms import CenterCrop, Compose, Normalize, Resize, ToTensor
+from mindformers_vit.data.transforms import Compose
 from mindformers_vit.errors import ConfigError, DataError
 from mindformers_vit.models.vision_config import VisionConfig
 from mindformers_vit.tools.image_tools import load_image

@@ -13,7 +13,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from mindformers_vit.checkpoint import download
 from mindformers_vit.checkpoint.weights import FORMATS
 from mindformers_vit.errors import CheckpointError
 from mindformers_vit.registry import ModelFamily, find_model
@@ -109,6 +108,8 @@ def obtain(name: str, folder: Path) -> Path:
         )
     published = PUBLISHED[name]
     torch_path = folder / published.file_name
+    from mindformers_vit.checkpoint import download  # only here: it takes a tenth of `models`
+
     try:
         with download.locked(target):
             if not target.is_file():
@@ -125,6 +126,8 @@ def obtain(name: str, folder: Path) -> Path:
 
 
 def _fetch(published: Published, family: str, torch_path: Path) -> None:
+    from mindformers_vit.checkpoint import download
+
     mirror = os.environ.get(MIRROR_VARIABLE, "").rstrip("/")
     url = f"{mirror}/{family}/{published.file_name}" if mirror else published.url
     if not torch_path.is_file():

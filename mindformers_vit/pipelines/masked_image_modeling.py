@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mindformers_vit.data.masking import mask_noise
+from mindformers_vit.data.rng import sample_noise
 from mindformers_vit.errors import ConfigError
 from mindformers_vit.pipelines.base import Batch, Pipeline, fill, tasks
 from mindformers_vit.pipelines.pictures import composite, reconstruct, to_image
@@ -83,7 +83,7 @@ class MaskedImageModelingPipeline(Pipeline):
         height, width = batch.pixel_values.shape[2:]
         length = (height // patch) * (width // patch)
         noise = np.stack(
-            [mask_noise(self.seed, 0, position, length) for position in batch.positions]
+            [sample_noise(self.seed, 0, position, "mask", length) for position in batch.positions]
         )
         noise = fill(noise, len(batch.pixel_values))  # (B, L)
         _, pred, mask = self.run(batch.pixel_values, noise)  # (B, L, P*P*C), (B, L)

@@ -45,7 +45,9 @@ def per_class(classes: Classes) -> str:
         count, other = max(wrong.get(k, [(0, k)]), key=lambda item: (item[0], -item[1]))
         taken = f"{classes.names[other]} ({count})" if count else ""
         bar = f"<span class=bar><i style='width:{100 * share[k]:.0f}%'></i></span>"
-        rows.append((classes.names[k], totals[k], Markup(f"{bar}{100 * share[k]:.1f} %"), taken))
+        rows.append(
+            (classes.names[k], totals[k], Markup(f"{bar}{100 * share[k]:.1f}\u00a0%"), taken)
+        )
     head = ("class", "images", "accuracy", "most often taken for")
     shown = table(head, rows[:_SHOWN], kind="classes")
     if len(rows) > _SHOWN:
@@ -123,7 +125,7 @@ def worst_examples(evaluation: Evaluation) -> str:
     names = evaluation.names()
     found = [
         f"<figure>{_decoded(item.picture, Path(item.file).name)}<b>{text(names[item.predicted])}"
-        f"</b> {100 * item.confidence:.0f} %<br>is {text(names[item.label])}<br>"
+        f"</b> {100 * item.confidence:.0f}\u00a0%<br>is {text(names[item.label])}<br>"
         f"<span>{text(Path(item.file).name)}</span></figure>"
         for item in evaluation.worst
     ]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 
+from mindformers_vit.metrics import best, figure
 from mindformers_vit.report.facts import Facts
 from mindformers_vit.report.html import document, section, table, text
 from mindformers_vit.report.svg import Curve, chart
@@ -20,27 +20,14 @@ def names_of(runs: Sequence[Facts]) -> list[str]:
 
 def figures(run: Facts, name: str) -> tuple[str, ...]:
     """One row: the name and the run's figures, as metrics.jsonl has them."""
-    speed = [value for _, value in run.steps.get("images_per_second", [])]
     loss = run.steps.get("loss")
     return (
         name,
         str(run.last.get("step", "")),
         f"{loss[-1][1]:.4f}" if loss else "",
-        ", ".join(_evaluations(run)),
-        f"{statistics.median(speed):.4g}" if speed else "",
+        ", ".join(f"{k} {figure(k, best(k, values))}" for k, values in run.scores.items()),
+        run.speed,
     )
-
-
-def _evaluations(run: Facts) -> list[str]:
-    found = {name: [value for _, value in points] for name, points in run.evaluations.items()}
-    if not found and run.evaluation is not None:
-        found = {name: [value] for name, value in run.evaluation.metrics.items()}
-    return [
-        f"{name} {100 * max(values):.2f} %"
-        if name.endswith("Accuracy")
-        else f"{name} {min(values):.4f}"
-        for name, values in found.items()
-    ]
 
 
 def comparison(runs: Sequence[Facts]) -> str:

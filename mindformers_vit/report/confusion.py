@@ -1,11 +1,9 @@
-"""What a classifier takes for what, collected while it is evaluated."""
+"""What a classifier takes for what."""
 
 from __future__ import annotations
 
 import base64
-import heapq
 import io
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -51,51 +49,53 @@ class Evaluation(StrictModel):
         return self.classes + [f"class {k}" for k in range(len(self.classes), most + 1)]
 
 
-class Confusion:
-    """Counts of (label, prediction) and the wrong answers that were given most surely."""
+def answers(batch: dict[str, Any], logits: Array) -> Array:
+    """What each image of a batch of an evaluation loader was taken for.
 
-    def __init__(self) -> None:
-        self.counts: Counter[tuple[int, int]] = Counter()
-        self._worst: list[tuple[float, int, int, int]] = []  # heap: share, index, label, predicted
+    Args:
+        batch: `label` (B,), `index` (B,), `valid` (B,) as docs/architecture.md says.
+        logits: (B, K).
 
-    def add(self, batch: dict[str, Any], logits: Array) -> None:
-        """Count a batch of an evaluation loader.
+    Returns:
+        (B, 4) float64: label (-1: padding), predicted, the winner's share, index.
+    """
+    logits = logits.astype(np.float64)
+    shares = 1 / np.exp(logits - logits.max(-1, keepdims=True)).sum(-1)  # (B,)
+    labels = np.where(batch["valid"], batch["label"], -1)
+    return np.stack([labels, logits.argmax(-1), shares, batch["index"]], axis=1)
 
-        Args:
-            batch: `label` (B,), `index` (B,), `valid` (B,) as docs/architecture.md says.
-            logits: (B, K).
-        """
-        valid = np.asarray(batch["valid"], bool)
-        logits, labels = logits[valid].astype(np.float64), batch["label"][valid]
-        predicted = logits.argmax(-1)  # (V,)
-        self.counts.update(zip(labels.tolist(), predicted.tolist(), strict=True))
-        shares = 1 / np.exp(logits - logits.max(-1, keepdims=True)).sum(-1)  # (V,) of the winner
-        for row in np.flatnonzero(predicted != labels):
-            item = (float(shares[row]), -int(batch["index"][valid][row]))
-            heapq.heappush(self._worst, (*item, int(labels[row]), int(predicted[row])))
-            if len(self._worst) > _WORST:
-                heapq.heappop(self._worst)
 
-    def evaluation(self, paths: Sequence[str], classes: Sequence[str], **more: Any) -> Evaluation:
-        """The counts, and the worst examples with their pictures; `paths` by index."""
-        worst = [
-            WorstExample(
-                file=_clean(paths[-index]),
-                label=label,
-                predicted=predicted,
-                confidence=round(share, 4),
-                picture=thumbnail(paths[-index]),
-            )
-            for share, index, label, predicted in sorted(self._worst, reverse=True)
-        ]
-        counts = sorted((label, predicted, n) for (label, predicted), n in self.counts.items())
-        return Evaluation(
-            images=sum(self.counts.values()),
-            classes=[_clean(name) for name in classes],
-            counts=counts,
-            worst=worst,
-            **more,
+def evaluation_of(
+    found: Array, paths: Sequence[str], classes: Sequence[str], **more: Any
+) -> Evaluation:
+    """Counts and worst examples, with their pictures.
+
+    Args:
+        found: (N, 4), the `answers` of a whole evaluation in any order.
+        paths: of the images, by index.
+    """
+    found = found[found[:, 0] >= 0]
+    pairs, shares, index = found[:, :2].astype(int), found[:, 2], found[:, 3].astype(int)
+    kinds, counts = np.unique(pairs, axis=0, return_counts=True)
+    wrong = np.flatnonzero(pairs[:, 0] != pairs[:, 1])
+    surest = wrong[np.lexsort((index[wrong], -shares[wrong]))][:_WORST]
+    worst = [
+        WorstExample(
+            file=_clean(paths[index[row]]),
+            label=pairs[row, 0],
+            predicted=pairs[row, 1],
+            confidence=round(shares[row], 4),
+            picture=thumbnail(paths[index[row]]),
         )
+        for row in surest
+    ]
+    return Evaluation(
+        images=len(found),
+        classes=[_clean(name) for name in classes],
+        counts=[(*pair, n) for pair, n in zip(kinds.tolist(), counts.tolist(), strict=True)],
+        worst=worst,
+        **more,
+    )
 
 
 def _clean(name: str) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import re
+import statistics
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -19,7 +21,7 @@ from mindformers_vit.report.confusion import Evaluation
 FOLDER = "report"  # inside the output directory: what the page is made from
 STARTS, RECIPE, EVALUATION = "starts.jsonl", "recipe.yaml", "evaluation.json"
 _STRIP = re.compile(r"epoch_(\d+)\.jpg")
-_LOG_LINE = re.compile(r"(\S+ \S+) - mindformers_vit\[.*?\] - (WARNING|ERROR) - (.*)")
+_LOG_LINE = re.compile(r"(\S+ \S+) - mindformers_vit\[.*?\] - (WARNING|ERROR) - (.*)", re.S)
 _MOST = 50  # warnings and bad samples that are kept
 
 Points = list[tuple[float, float]]
@@ -46,6 +48,19 @@ class Facts:
     @property
     def name(self) -> str:
         return self.directory.resolve().name or str(self.directory)
+
+    @property
+    def speed(self) -> str:
+        """Median images a second, "" before the first update."""
+        values = [value for _, value in self.steps.get("images_per_second", [])]
+        return f"{statistics.median(values):.4g}" if values else ""
+
+    @property
+    def scores(self) -> dict[str, list[float]]:
+        """Metric -> its values, of the evaluations while training or of the one besides."""
+        if self.evaluations or self.evaluation is None:
+            return {name: [v for _, v in points] for name, points in self.evaluations.items()}
+        return {name: [value] for name, value in self.evaluation.metrics.items()}
 
 
 def read_facts(directory: Path) -> Facts:
@@ -130,17 +145,28 @@ def flat(values: Any, path: str = "") -> dict[str, Any]:
 
 
 def _read_log(facts: Facts) -> None:
-    """Warnings and errors, each text once."""
+    """Warnings and errors, each text once, with the lines that belong to it."""
     path = facts.directory / "log" / "rank_0" / "info.log"
     if not path.is_file():
         return
+    entry = ""
     with path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            found = _LOG_LINE.match(line)
-            if found is None or (found[3] not in facts.warnings and len(facts.warnings) == _MOST):
+        for line in chain(file, [""]):
+            if line.startswith("  "):
+                entry += line
                 continue
-            times, _ = facts.warnings.get(found[3], (0, ""))
-            facts.warnings[found[3]] = times + 1, found[1].partition(",")[0]
+            _note(facts, entry)
+            entry = line
+
+
+def _note(facts: Facts, entry: str) -> None:
+    found = _LOG_LINE.match(entry)
+    if found is None:
+        return
+    words = found[3].rstrip()
+    if words in facts.warnings or len(facts.warnings) < _MOST:
+        times, _ = facts.warnings.get(words, (0, ""))
+        facts.warnings[words] = times + 1, found[1].partition(",")[0]
 
 
 def _read_evaluation(path: Path) -> Evaluation | None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping
 from typing import Any
 
+from mindformers_vit.metrics import best, figure
 from mindformers_vit.report.classes import confusion, per_class, read_classes, worst_examples
 from mindformers_vit.report.facts import Facts
 from mindformers_vit.report.html import document, folded, picture, section, table, text
@@ -58,13 +58,9 @@ def tiles(facts: Facts) -> str:
         items.append(("step", str(facts.last["step"]), ""))
     if "loss" in facts.steps:
         items.append(("last loss", f"{facts.steps['loss'][-1][1]:.4f}", ""))
-    for name, points in facts.evaluations.items():
-        items.append((name, *_best(name, points)))
-    if facts.evaluation and not facts.evaluations:
-        items += [(k, f"{100 * v:.2f}\u00a0%", "") for k, v in facts.evaluation.metrics.items()]
-    speed = [value for _, value in facts.steps.get("images_per_second", [])]
-    if speed:
-        items.append(("images/s (median)", f"{statistics.median(speed):.4g}", ""))
+    items += [(name, *_best(name, values)) for name, values in facts.scores.items()]
+    if facts.speed:
+        items.append(("images/s (median)", facts.speed, ""))
     if facts.skipped:
         items.append(("steps skipped", str(facts.skipped), " not finite"))
     cells = "".join(
@@ -75,12 +71,10 @@ def tiles(facts: Facts) -> str:
     return f"<dl class=tiles>{cells}</dl>"
 
 
-def _best(name: str, points: list[tuple[float, float]]) -> tuple[str, str]:
-    """The last value and the best one."""
-    if name.endswith("Accuracy"):
-        best = max(value for _, value in points)
-        return f"{100 * points[-1][1]:.2f}\u00a0%", f" best {100 * best:.2f}\u00a0%"
-    return f"{points[-1][1]:.4f}", f" best {min(value for _, value in points):.4f}"
+def _best(name: str, values: list[float]) -> tuple[str, str]:
+    """The last value, and of several the best."""
+    last, most = (figure(name, v).replace(" ", "\u00a0") for v in (values[-1], best(name, values)))
+    return last, f" best {most}" if len(values) > 1 else ""
 
 
 def _state(facts: Facts) -> str:
@@ -115,7 +109,8 @@ def _curves_note(facts: Facts) -> str:
 
 def _pictures(facts: Facts) -> str:
     if not facts.strips:
-        return section("Curves", f"<p class=note>{_NO_STEPS}</p>") if not facts.last else ""
+        trains = not facts.last and facts.evaluation is None
+        return section("Curves", f"<p class=note>{_NO_STEPS}</p>") if trains else ""
     rows = "".join(f"<span>{text(name)}</span>{picture(jpeg, name)}" for name, jpeg in facts.strips)
     source = next((s["pictures"] for s in reversed(facts.starts) if s.get("pictures")), "")
     note = "Hidden patches as the network paints them, visible ones as they are."
@@ -124,7 +119,7 @@ def _pictures(facts: Facts) -> str:
 
 def _classifier(facts: Facts) -> list[str]:
     evaluation = facts.evaluation
-    if evaluation is None:
+    if evaluation is None or not evaluation.counts:
         return []
     classes = read_classes(evaluation)
     when = f", after epoch {evaluation.epoch}" if evaluation.epoch else ""

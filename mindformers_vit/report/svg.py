@@ -11,6 +11,7 @@ from mindformers_vit.report.html import text
 WIDTH, HEIGHT = 360, 210  # of the drawing; the page scales it
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 10, 24
 _POINTS = 240  # most that a curve is drawn with
+_TICKS = 5  # about so many on an axis
 COLOURS = 6  # classes c0 .. c5 of the style sheet
 
 
@@ -33,9 +34,9 @@ class Bucket:
     high: float
 
 
-def thin(points: Sequence[tuple[float, float]], most: int = _POINTS) -> list[Bucket]:
-    """At most `most` buckets of equally many neighbours each."""
-    size = max(1, math.ceil(len(points) / most))
+def thin(points: Sequence[tuple[float, float]]) -> list[Bucket]:
+    """At most `_POINTS` buckets of equally many neighbours each."""
+    size = math.ceil(len(points) / _POINTS)
     found = []
     for start in range(0, len(points), size):
         part = points[start : start + size]
@@ -45,11 +46,11 @@ def thin(points: Sequence[tuple[float, float]], most: int = _POINTS) -> list[Buc
     return found
 
 
-def ticks(low: float, high: float, most: int = 5) -> list[float]:
+def ticks(low: float, high: float) -> list[float]:
     """Round numbers from `low` to `high`: multiples of 1, 2 or 5 times a power of ten."""
     if high <= low:
         return [low]
-    rough = (high - low) / most
+    rough = (high - low) / _TICKS
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
@@ -70,12 +71,8 @@ def short(value: float) -> str:
     return f"{value:.4g}"
 
 
-def chart(title: str, curves: Sequence[Curve], *, axis: str = "step", zero: bool = False) -> str:
-    """A figure with a caption, axes, and a legend where there are several curves.
-
-    Args:
-        zero: the y axis begins at 0.
-    """
+def chart(title: str, curves: Sequence[Curve], *, zero: bool = False) -> str:
+    """A figure with a legend where there are several curves; `zero`: the y axis begins at 0."""
     curves = [curve for curve in curves if curve.points]
     if not curves:
         return ""
@@ -91,7 +88,7 @@ def chart(title: str, curves: Sequence[Curve], *, axis: str = "step", zero: bool
         parts.append(_curve(curve, buckets, place % COLOURS, to_x, to_y))
     legend = _legend(curves) if len(curves) > 1 else ""
     return (
-        f"<figure><figcaption>{text(title)} <span>by {text(axis)}</span></figcaption>{legend}"
+        f"<figure><figcaption>{text(title)} <span>by step</span></figcaption>{legend}"
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{text(title)}">'
         f"{''.join(parts)}</svg></figure>"
     )
@@ -119,7 +116,7 @@ def _axes(
         lines.append(
             f'<text x="{_LEFT - 5}" y="{y + 3.5:.1f}" text-anchor="end">{short(value)}</text>'
         )
-    for value in ticks(low_x, high_x, 4):
+    for value in ticks(low_x, high_x):
         x = to_x(value)
         anchor = "end" if x > WIDTH - _RIGHT - 12 else "middle"
         lines.append(
@@ -141,22 +138,13 @@ def _curve(
         below = [f"{to_x(b.x):.1f},{to_y(b.low):.1f}" for b in reversed(buckets)]
         parts.append(f'<polygon class="band c{colour}" points="{" ".join(above + below)}"/>')
     parts.append(f'<polyline class="line c{colour}" points="{line}"/>')
-    if curve.marked or len(buckets) == 1:
-        for x, y in curve.points if curve.marked and len(curve.points) <= _POINTS else []:
-            parts.append(_dot(x, y, curve.name, colour, to_x, to_y))
-        if not curve.marked:
-            parts.append(_dot(buckets[0].x, buckets[0].y, curve.name, colour, to_x, to_y))
+    if len(curve.points) == len(buckets) and (curve.marked or len(buckets) == 1):
+        parts += [
+            f'<circle class="dot c{colour}" cx="{to_x(x):.1f}" cy="{to_y(y):.1f}" r="2.6">'
+            f"<title>{text(curve.name)}: {y:.6g} at {x:g}</title></circle>"
+            for x, y in curve.points
+        ]
     return "".join(parts)
-
-
-def _dot(
-    x: float, y: float, name: str, colour: int,
-    to_x: Callable[[float], float], to_y: Callable[[float], float],
-) -> str:  # fmt: skip
-    return (
-        f'<circle class="dot c{colour}" cx="{to_x(x):.1f}" cy="{to_y(y):.1f}" r="2.6">'
-        f"<title>{text(name)}: {y:.6g} at {x:g}</title></circle>"
-    )
 
 
 def _legend(curves: Sequence[Curve]) -> str:

@@ -13,20 +13,25 @@ Exit codes: 0 done, 2 bad usage, else that of the first rank that failed (128 + 
 from __future__ import annotations
 
 import argparse
+import math
 import re
-import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from mindformers_vit.cli import read_command_line
 from mindformers_vit.compat import resolve_device
-from mindformers_vit.config.loader import find_config, load_yaml
+from mindformers_vit.config.loader import find_config
+from mindformers_vit.config.schema import RunConfig
+from mindformers_vit.config.strict import validate
+from mindformers_vit.engine.run_lock import only_run_in
 from mindformers_vit.errors import ConfigError
-from mindformers_vit.tools.launch_ranks import ROOT, Launch, ranks_of
+from mindformers_vit.tools.launch_ranks import ROOT, Launch, checkpoints_of, ranks_of
 from mindformers_vit.tools.rank_table import device_of_rank, parse_range
-from mindformers_vit.tools.rank_table_check import read_table
-from mindformers_vit.tools.ranks import Rank, run
+from mindformers_vit.tools.rank_table_check import Table, read_table
+from mindformers_vit.tools.ranks import Rank, noted_signals, run
 
 _MODES = ("train", "finetune", "eval")
 _WATCHED = 5.0  # seconds before a server's part of a run is left to the background
@@ -59,6 +64,7 @@ def main(argv: list[str] | None = None) -> int:
         if given.dry_run:
             print("\n".join(rank.shell() for rank in ranks_of(launch, 0)))
             return 0
+        _claim(launch)
         if launch.is_whole or given.wait:
             return run(lambda attempt: _announced(launch, attempt), max_restarts=given.max_restarts)
         return _in_background(launch, argv)
@@ -68,97 +74,116 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def read_launch(given: argparse.Namespace, flags: Sequence[str]) -> Launch:
-    """The arguments, checked."""
-    words = list(given.words)
-    table = None
-    if not words[0].endswith((".yaml", ".yml")):
-        table = None if words[0].lower() == "none" else Path(words[0]).resolve()
-        words = words[1:]
-    if len(words) not in (3, 4):
+    """The arguments, checked together with the configuration of the run."""
+    table, config, asked, mode, count = _words(given.words)
+    _check_options(given, mode)
+    ranks, devices, size = _ranks(asked, count)
+    command = [f"--config={find_config(config).resolve()}", "--use_parallel=True"]
+    command += [f"--run_mode={mode}", *flags]
+    settings = validate(RunConfig, read_command_line(command)[0])
+    target = settings.context.device_target
+    listed = None if table is None else read_table(table)
+    if listed is None or target == "CPU":  # where the ranks meet without it
+        table = None
+        _check_master(given.master_addr, ranks, size)
+    else:
+        devices = _devices(listed, str(table), ranks, size)
+    directory = ROOT if Path.cwd() == ROOT / "scripts" else Path.cwd()
+    output = (directory / Path(settings.output_dir).expanduser()).resolve()
+    return Launch(
+        command=tuple(command),
+        table=table,
+        ranks=ranks,
+        devices=devices,
+        size=size,
+        directory=directory,
+        output=output,
+        device=resolve_device(target),
+        master=(given.master_addr, given.master_port or (8118 if size > len(ranks) else None)),
+        trains=settings.is_training,
+        old=checkpoints_of(output) if settings.resume_training is False else frozenset(),
+    )
+
+
+def _words(words: Sequence[str]) -> tuple[Path | None, str, str, str, str | None]:
+    """Rank table, configuration, range of ranks, mode, number of all ranks."""
+    table, rest = None, list(words)
+    if not rest[0].endswith((".yaml", ".yml")):
+        table = None if rest[0].lower() == "none" else Path(rest[0]).resolve()
+        rest = rest[1:]
+    if len(rest) not in (3, 4):
         raise ConfigError(
-            f"'{' '.join(given.words)}' given; expected RANK_TABLE_FILE CONFIG [0,8] RUN_MODE "
+            f"'{' '.join(words)}' given; expected RANK_TABLE_FILE CONFIG [0,8] RUN_MODE "
             "[RANK_SIZE] [-- flags of the run]"
         )
-    if words[2] not in _MODES:
-        raise ConfigError(
-            f"RUN_MODE: '{words[2]}' given, several ranks can do: {', '.join(_MODES)}; for "
+    return table, rest[0], rest[1], rest[2], rest[3] if len(rest) == 4 else None
+
+
+def _check_options(given: argparse.Namespace, mode: str) -> None:
+    problems = []
+    if mode not in _MODES:
+        problems.append(
+            f"RUN_MODE: '{mode}' given, several ranks can do: {', '.join(_MODES)}; for "
             "anything else use run_mindformer.py"
         )
     if given.max_restarts < 0:
-        raise ConfigError(f"--max_restarts: 0 or more is expected, given {given.max_restarts}")
-    ranks = parse_range(words[1])
-    size = _product(words[3]) if len(words) == 4 else len(ranks)
-    first_device = 0
-    if size == len(ranks):  # [4,8] of a server on its own: devices 4 to 7, ranks 0 to 3
-        first_device, ranks = ranks[0], range(size)
-    if ranks.stop > size:
-        raise ConfigError(
-            f"RANK_SIZE: {size} given, but the ranks '{words[1]}' go up to {ranks[-1]}"
-        )
-    config = find_config(words[0]).resolve()
-    here = Path.cwd()
-    directory = ROOT if here == ROOT / "scripts" else here
-    values = load_yaml(config)
-    context = values.get("context") or {}
-    target = _flag(flags, "device_target", "context.device_target") or context.get("device_target")
-    output = _flag(flags, "output_dir") or values.get("output_dir") or "./output"
-    several = size > len(ranks)
-    launch = Launch(
-        config=config,
-        table=None if target == "CPU" else table,
-        ranks=ranks,
-        size=size,
-        first_device=first_device,
-        mode=words[2],
-        flags=tuple(flags),
-        directory=directory,
-        output=(directory / Path(output).expanduser()).resolve(),
-        device=target if target not in (None, "auto") else resolve_device("auto"),
-        master=(given.master_addr, given.master_port or (8118 if several else None)),
-    )
-    _check_network(launch)
-    return launch
+        problems.append(f"--max_restarts: 0 or more is expected, given {given.max_restarts}")
+    if given.master_port is not None and not 0 < given.master_port < 2**16:
+        problems.append(f"--master_port: 1 to 65535 is expected, given {given.master_port}")
+    if problems:
+        raise ConfigError(problems)
+
+
+def _ranks(asked: str, count: str | None) -> tuple[range, Sequence[int], int]:
+    """This server's ranks, their devices if no rank table tells them, and how many all are."""
+    found = parse_range(asked)
+    size = len(found) if count is None else _product(count)
+    if size == len(found):  # [4,8] of a server on its own: devices 4 to 7, ranks 0 to 3
+        return range(size), found, size
+    if found.stop > size:
+        raise ConfigError(f"RANK_SIZE: {size} given, but the ranks '{asked}' go up to {found[-1]}")
+    return found, range(len(found)), size
 
 
 def _product(text: str) -> int:
     """ "96" or, as the document's shell makes it, "8*12"."""
-    if not re.fullmatch(r"\d+(\*\d+)*", text):
+    if not re.fullmatch(r"\d{1,6}(\*\d{1,6})*", text, re.ASCII):
         raise ConfigError(f"RANK_SIZE: '{text}' given; a number is expected")
-    total = 1
-    for factor in text.split("*"):
-        total *= int(factor)
-    return total
+    return math.prod(int(factor) for factor in text.split("*"))
 
 
-def _flag(flags: Sequence[str], *names: str) -> str | None:
-    """The last value given to a flag of the run."""
-    found = None
-    for place, flag in enumerate(flags):
-        name, equals, value = flag.removeprefix("--").partition("=")
-        if flag.startswith("--") and name in names:
-            found = value if equals else next(iter(flags[place + 1 :]), None)
-    return found
+def _devices(table: Table, name: str, ranks: range, size: int) -> list[int]:
+    """The device of each of these ranks, which must be one server's."""
+    listed = device_of_rank(table)
+    if size != len(listed):
+        raise ConfigError(f"RANK_SIZE: {size} given, but '{name}' has {len(listed)} ranks")
+    servers = {listed[rank][1] for rank in ranks}
+    if len(servers) > 1:
+        raise ConfigError(
+            f"ranks {ranks[0]} to {ranks[-1]} are on the servers {', '.join(sorted(servers))} of "
+            f"'{name}'; one server's are expected"
+        )
+    return [listed[rank][0] for rank in ranks]
 
 
-def _check_network(launch: Launch) -> None:
-    """That every rank of this server can be found by the others."""
-    if launch.table is not None:
-        devices = device_of_rank(read_table(launch.table))
-        if launch.size != len(devices):
-            raise ConfigError(
-                f"RANK_SIZE: {launch.size} given, but '{launch.table}' has {len(devices)} ranks"
-            )
-        servers = {devices[rank][1] for rank in launch.ranks}
-        if len(servers) > 1:
-            raise ConfigError(
-                f"ranks {launch.ranks[0]} to {launch.ranks[-1]} are on the servers "
-                f"{', '.join(sorted(servers))} of '{launch.table}'; one server's are expected"
-            )
-    elif not launch.is_whole and launch.master[0] == "127.0.0.1":
+def _check_master(address: str, ranks: range, size: int) -> None:
+    if size > len(ranks) and address == "127.0.0.1":
         raise ConfigError(
             "--master_addr: missing; the ranks are on several servers, and there is no rank table "
             "in use, so each must be told the address of rank 0's server"
         )
+
+
+def _claim(launch: Launch) -> None:
+    """Make the directory of the logs; refuse where another run trains, before it is touched."""
+    logs = launch.output / "log"
+    try:
+        logs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"output_dir: '{logs}': {error.strerror}") from None
+    if launch.trains and launch.ranks[0] == 0:  # on another server rank 0 may have begun
+        with only_run_in(launch.output):
+            pass
 
 
 def _announced(launch: Launch, attempt: int) -> list[Rank]:
@@ -173,7 +198,6 @@ def _in_background(launch: Launch, argv: list[str]) -> int:
     over the servers needs; what fails in the first seconds is still reported here.
     """
     log = launch.output / "log" / f"launcher_{launch.ranks[0]}-{launch.ranks.stop}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "mindformers_vit.tools.launch", "--wait", *argv]
     with log.open("wb") as stream:
         waiter = subprocess.Popen(
@@ -183,19 +207,21 @@ def _in_background(launch: Launch, argv: list[str]) -> int:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    previous = signal.signal(signal.SIGTERM, lambda *_: waiter.terminate())
-    try:
-        code = waiter.wait(timeout=_WATCHED)
-    except subprocess.TimeoutExpired:
+    told, end = False, time.monotonic() + _WATCHED
+    with noted_signals() as came:
+        while waiter.poll() is None and (told or time.monotonic() < end):
+            time.sleep(0.1)
+            while came:
+                told = True
+                waiter.send_signal(came.pop(0))
+    if waiter.returncode is None:
         print(
             f"ranks {launch.ranks[0]} to {launch.ranks[-1]} of {launch.size} run in the background "
             f"as process {waiter.pid} (kill it to stop them; --wait waits here), log {log}"
         )
         return 0
-    finally:
-        signal.signal(signal.SIGTERM, previous)
     print(log.read_text(encoding="utf-8", errors="replace"), end="")
-    return code
+    return waiter.returncode
 
 
 if __name__ == "__main__":

@@ -6,12 +6,11 @@ import os
 import random
 import socket
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mindformers_vit.errors import ConfigError
-from mindformers_vit.tools.rank_table import device_of_rank
-from mindformers_vit.tools.rank_table_check import read_table
 from mindformers_vit.tools.ranks import Rank
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,17 +24,17 @@ _SCHEDULER = (
 class Launch:
     """What is to be started on this server."""
 
-    config: Path
+    command: tuple[str, ...]  # flags of the run, the last one of a name counts
     table: Path | None
     ranks: range  # of this server
+    devices: Sequence[int]  # of these ranks
     size: int  # ranks of all servers
-    first_device: int  # where no rank table tells it
-    mode: str
-    flags: tuple[str, ...]  # of the run
     directory: Path
     output: Path
     device: str
     master: tuple[str, int | None]  # address and port; None: a free one
+    trains: bool
+    old: frozenset[tuple[str, int]]  # checkpoints of an earlier run, which this one leaves behind
 
     @property
     def is_whole(self) -> bool:
@@ -43,14 +42,19 @@ class Launch:
         return len(self.ranks) == self.size
 
 
+def checkpoints_of(output: Path) -> frozenset[tuple[str, int]]:
+    """Names and times of the training checkpoints in an output directory."""
+    found = (output / "checkpoint" / "rank_0").glob("[!.]*")
+    return frozenset((path.name, path.stat().st_mtime_ns) for path in found)
+
+
 def ranks_of(launch: Launch, attempt: int) -> list[Rank]:
-    """The processes of this server; after a restart they go on from a checkpoint."""
+    """The processes of this server; after a restart they go on from a checkpoint of this run."""
     python = os.environ.get("PYTHON") or sys.executable
-    flags = [f"--config={launch.config}", "--use_parallel=True", f"--run_mode={launch.mode}"]
-    flags += [*launch.flags, f"--output_dir={launch.output}"]
-    if attempt and any((launch.output / "checkpoint" / "rank_0").glob("[!.]*")):
-        flags.append("--resume_training=True")
-    command = (python, str(ROOT / "run_mindformer.py"), *flags)
+    command = (python, str(ROOT / "run_mindformer.py"), *launch.command)
+    command += (f"--output_dir={launch.output}",)
+    if attempt and checkpoints_of(launch.output) - launch.old:
+        command += ("--resume_training=True",)
     cluster, cores = _cluster(launch), _cores(launch)
     found = []
     if cluster and launch.ranks[0] == 0:
@@ -61,7 +65,7 @@ def ranks_of(launch: Launch, attempt: int) -> list[Rank]:
             Rank(
                 name=f"rank {rank}",
                 command=command,
-                environment=_environment(launch, rank) | cluster | role,
+                environment=_environment(launch, place) | cluster | role,
                 directory=launch.directory,
                 log=launch.output / "log" / f"rank_{rank}" / "mindformer.log",
                 cores=cores[place],
@@ -70,14 +74,12 @@ def ranks_of(launch: Launch, attempt: int) -> list[Rank]:
     return found
 
 
-def _environment(launch: Launch, rank: int) -> dict[str, str]:
-    """What MindFormers' launcher exports; the device is the rank table's where there is one."""
-    devices = {} if launch.table is None else device_of_rank(read_table(launch.table))
-    device = devices[rank][0] if devices else launch.first_device + rank - launch.ranks[0]
+def _environment(launch: Launch, place: int) -> dict[str, str]:
+    """What MindFormers' launcher exports."""
     names = {
-        "RANK_ID": str(rank),
+        "RANK_ID": str(launch.ranks[place]),
         "RANK_SIZE": str(launch.size),
-        "DEVICE_ID": str(device),
+        "DEVICE_ID": str(launch.devices[place]),
         "LOCAL_DEFAULT_PATH": str(launch.output),
         "LOG_MF_PATH": str(launch.output / "log"),
     }
@@ -91,11 +93,20 @@ def _cluster(launch: Launch) -> dict[str, str]:
     """Where MindSpore's dynamic cluster meets; empty with a rank table, or for one rank."""
     if launch.table is not None or launch.size == 1:
         return {}
-    address, port = launch.master
+    host, port = launch.master
+    family, address = _address(host)
+    if family == socket.AF_INET6 and launch.device == "CPU":
+        raise ConfigError(
+            f"--master_addr: '{host}' given; on CPU MindSpore's cluster has IPv4 only"
+        )
+    if port is None:
+        port = _free_port()
+    elif launch.ranks[0] == 0:
+        _check_port(family, address, port)
     return {
         "MS_WORKER_NUM": str(launch.size),
-        "MS_SCHED_HOST": _address(address),
-        "MS_SCHED_PORT": str(_free_port() if port is None else port),
+        "MS_SCHED_HOST": address,
+        "MS_SCHED_PORT": str(port),
         "MS_TOPO_TIMEOUT": "600",
     }
 
@@ -111,11 +122,27 @@ def _scheduler(launch: Launch, python: str, cluster: dict[str, str]) -> Rank:
     )
 
 
-def _address(host: str) -> str:
+def _address(host: str) -> tuple[int, str]:
+    """Family and address of a host, IPv4 where it has both."""
     try:
-        return socket.gethostbyname(host)
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError as error:
         raise ConfigError(f"--master_addr: '{host}' has no address ({error})") from None
+    family, _, _, _, place = min(found, key=lambda info: info[0] != socket.AF_INET)
+    return family, str(place[0])
+
+
+def _check_port(family: int, address: str, port: int) -> None:
+    """That the scheduler, which is on this server, can listen there."""
+    with socket.socket(family, socket.SOCK_STREAM) as found:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            found.bind((address, port))
+        except OSError as error:
+            raise ConfigError(
+                f"--master_addr, --master_port: rank 0's server cannot listen on {address} port "
+                f"{port}: {error.strerror}"
+            ) from None
 
 
 def _free_port() -> int:

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from mindformers_vit.errors import ConfigError
-from mindformers_vit.tools.rank_table_check import Table, check_server_id, repeated
+from mindformers_vit.tools.rank_table_check import Table, check_server_id, problems_of, repeated
 
-_RANGE = re.compile(r"\s*[\[(]?\s*(\d+)\s*,\s*(\d+)\s*[\])]?\s*")
+_RANGE = re.compile(r"\s*\[?\s*(\d{1,9})\s*,\s*(\d{1,9})\s*[\])]?\s*", re.ASCII)
 _MERGED_NAME = re.compile(r"hccl_\d+s_\d+p\.json")
 
 
@@ -105,7 +105,11 @@ def merge_tables(
         raise ConfigError(problems)
     if order is not None:
         named.sort(key=lambda pair: order.index(pair[0]["server_id"]))
-    return _joined(named)
+    joined, words = _joined(named)
+    problems = problems_of(joined)  # that only several tables can have
+    if problems:
+        raise ConfigError(problems)
+    return joined, words
 
 
 def _joined(named: Sequence[tuple[Any, Table]]) -> tuple[Table, list[str]]:

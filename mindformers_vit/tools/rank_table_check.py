@@ -6,35 +6,112 @@ import ipaddress
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from pydantic import AfterValidator, Field, ValidationError
+
+from mindformers_vit.config import strict
 from mindformers_vit.errors import ConfigError
 
 Table = dict[str, Any]
 VERSIONS = ("1.0", "1.2")
-_SERVER_ID = re.compile(r"[^\s/]{1,64}")
+_SERVER_ID = re.compile(r"[\w.:%-]{1,64}")
+
+
+def is_address(text: str) -> bool:
+    """Whether it is an IPv4 or IPv6 address that another machine can use."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    inner = getattr(address, "ipv4_mapped", None) or address
+    return not (inner.is_loopback or inner.is_unspecified or inner.is_multicast)
 
 
 def check_server_id(server_id: str) -> str:
     """The id if others can reach a server by it or know it by it.
 
     Raises:
-        ConfigError: it is a loopback address, or not one word.
+        ConfigError: it is an address of this machine alone, or not one word.
     """
+    looks_like_one = ":" in server_id or re.fullmatch(r"[\d.]*\.[\d.]*", server_id)
     if not _SERVER_ID.fullmatch(server_id):
         raise ConfigError(f"server_ip: '{server_id}' given; expected one address or one name")
-    try:
-        address = ipaddress.ip_address(server_id)
-    except ValueError:
-        return server_id
-    if address.is_loopback or address.is_unspecified:
+    if server_id.partition(".")[0] == "localhost" or (looks_like_one and not is_address(server_id)):
         raise ConfigError(
-            f"server_ip: {server_id} is an address of this machine alone, so other servers "
-            "cannot be told from it; give --server_ip the address that the others use"
+            f"server_ip: {server_id} is no address that others can use, such as one of this "
+            "machine alone; give --server_ip the address that the other servers use"
         )
     return server_id
+
+
+def _server_id(text: str) -> str:
+    try:
+        return check_server_id(text)
+    except ConfigError as error:
+        raise ValueError(str(error).removeprefix("server_ip: ")) from None
+
+
+def _device_ip(text: str) -> str:
+    if not is_address(text):
+        raise ValueError(f"'{text}' is not an address that other machines can use")
+    return text
+
+
+_Name = Annotated[str, AfterValidator(_server_id)]
+
+
+class _Part(strict.StrictModel, extra="allow"):
+    """Tables carry more than HCCL's keys: names of pods, boards, chips."""
+
+
+class _Device(_Part):
+    device_id: str = Field(pattern=r"^[0-9]+$")
+    device_ip: Annotated[str, AfterValidator(_device_ip)]
+    rank_id: str
+    super_device_id: str | None = Field(None, min_length=1)
+
+
+class _Server(_Part):
+    server_id: _Name
+    device: list[_Device] = Field(min_length=1)
+
+
+class _PodServer(_Part):
+    server_id: _Name
+
+
+class _Pod(_Part):
+    super_pod_id: str
+    server_list: list[_PodServer]
+
+
+class _RankTable(_Part):
+    """HCCL's form, and ModelArts' newer one, which leaves the version out."""
+
+    version: Literal["1.0", "1.2"] = "1.0"
+    server_count: str | None = None
+    server_list: list[_Server] = Field(min_length=1)
+    super_pod_list: list[_Pod] = []
+    status: Literal["completed"]
+
+
+class _Instance(_Part):
+    server_id: _Name
+    devices: list[dict[str, Any]]
+
+
+class _Group(_Part):
+    instance_list: list[_Instance]
+
+
+class _Groups(_Part):
+    """ModelArts' older form: the ranks are in the order of the file."""
+
+    group_list: list[_Group]
+    status: str
 
 
 def read_table(path: str | Path) -> Table:
@@ -44,7 +121,12 @@ def read_table(path: str | Path) -> Table:
         ConfigError: no such file, no JSON, or anything that `problems_of` finds.
     """
     table = _parse(Path(path))
-    problems = problems_of(table)
+    try:
+        if "group_list" in table:
+            table = _from_groups(strict.validate(_Groups, table))
+        problems = problems_of(table)
+    except ConfigError as error:
+        problems = error.problems
     if problems:
         raise ConfigError([f"{path}: {problem}" for problem in problems])
     return table
@@ -52,110 +134,59 @@ def read_table(path: str | Path) -> Table:
 
 def _parse(path: Path) -> Table:
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
+        table = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"rank table '{path}': {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not JSON ({error}); a rank table is expected") from None
     if not isinstance(table, dict):
         raise ConfigError(f"{path}: a JSON object with 'server_list' is expected")
-    return _from_groups(table) if "group_list" in table else table
+    return table
 
 
-def _from_groups(table: Table) -> Table:
-    """ModelArts' older form: groups of instances; the ranks are in the order of the file."""
-    servers = []
+def _from_groups(groups: _Groups) -> Table:
+    servers: list[Any] = []
     rank = 0
-    groups = table["group_list"] if isinstance(table["group_list"], list) else []
-    for instance in (i for group in groups for i in group.get("instance_list", [])):
-        devices = []
-        for device in instance.get("devices", []):
-            devices.append({**device, "rank_id": device.get("rank_id", str(rank))})
-            rank += 1
-        servers.append({"server_id": instance.get("server_id"), "device": devices})
-    count = str(len(servers))
-    return {
-        "version": "1.0",
-        "server_count": count,
-        "server_list": servers,
-        "status": table.get("status"),
-    }
+    for instance in (i for group in groups.group_list for i in group.instance_list):
+        devices = [
+            {"rank_id": str(number), **device}
+            for number, device in enumerate(instance.devices, rank)
+        ]
+        rank += len(devices)
+        servers.append({"server_id": instance.server_id, "device": devices})
+    heading = {"version": "1.0", "server_count": str(len(servers))}
+    return {**heading, "server_list": servers, "status": groups.status}
 
 
 def problems_of(table: Table) -> list[str]:
     """Everything that is wrong with a table; an empty list if HCCL can use it."""
-    servers = table.get("server_list")
-    if not isinstance(servers, list) or not servers:
-        return ["server_list is missing or empty"]
-    found = _heading(table, servers)
-    for place, server in enumerate(servers):
-        path = f"server_list[{place}]"
-        devices = server.get("device") if isinstance(server, dict) else None
-        if not isinstance(devices, list) or not all(isinstance(d, dict) for d in devices):
-            return [*found, f"{path}.device: a list of devices is expected"]
-        found += _server(path, server, table.get("version") == "1.2")
-    found += repeated("server_id", [s.get("server_id") for s in servers], "the table")
-    found += _ranks([d.get("rank_id") for s in servers for d in s["device"]])
-    return found + (_pods(table, servers) if table.get("version") == "1.2" else [])
-
-
-def _heading(table: Table, servers: list[Any]) -> list[str]:
-    found = []
-    version = table.get("version", "1.0")  # ModelArts leaves it out
-    if version not in VERSIONS:
-        found.append(f"version: {version!r} given, allowed: {', '.join(VERSIONS)}")
-    if table.get("status") != "completed":
-        found.append(f"status: {table.get('status')!r} given; 'completed' is expected")
-    if str(table.get("server_count", len(servers))) != str(len(servers)):
-        found.append(f"server_count: {table['server_count']} given, {len(servers)} are listed")
-    return found
-
-
-def _server(path: str, server: Mapping[str, Any], is_super: bool) -> list[str]:
-    found = []
     try:
-        check_server_id(str(server.get("server_id") or ""))
-    except ConfigError as error:
-        found.append(f"{path}.server_id: {error}".replace("server_ip: ", ""))
-    devices = server["device"]
-    if not devices:
-        found.append(f"{path}.device: no device listed")
-    keys = ("device_id", "device_ip", *(("super_device_id",) if is_super else ()))
-    for key in keys:
-        values = [d.get(key) for d in devices]
-        missing = [
-            str(i) for i, value in enumerate(values) if not isinstance(value, str) or not value
-        ]
-        if missing:
-            found.append(f"{path}.device: {key} of device {', '.join(missing)} is not a string")
-        found += repeated(key, values, path)
-    for device in devices:
-        if device.get("device_ip") and not is_address(str(device["device_ip"])):
-            found.append(f"{path}.device: device_ip '{device['device_ip']}' is not an address")
-    return found
-
-
-def is_address(text: str) -> bool:
-    """Whether it is an IPv4 or IPv6 address."""
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
+        typed = _RankTable.model_validate(table)
+    except ValidationError as error:
+        return strict.problems_of(error, _RankTable)
+    servers, found = typed.server_list, list[str]()
+    if typed.server_count not in (None, str(len(servers))):
+        found.append(f"server_count: {typed.server_count} given, {len(servers)} are listed")
+    found += repeated("server_id", [s.server_id for s in servers], "the table")
+    for server in servers:
+        for key in ("device_id", "device_ip"):
+            found += repeated(key, [getattr(d, key) for d in server.device], server.server_id)
+    found += _ranks([d.rank_id for s in servers for d in s.device])
+    return found + (_pods(typed) if typed.version == "1.2" else [])
 
 
 def repeated(key: str, values: Iterable[Any], where: str) -> list[str]:
     """The problem of each value that is there more than once."""
-    counts = Counter(value for value in values if value is not None)
+    counts = Counter(values)
     return [f"{key} {v} is {n} times in {where}" for v, n in counts.items() if n > 1]
 
 
-def _ranks(given: list[Any]) -> list[str]:
+def _ranks(given: list[str]) -> list[str]:
     """Every rank from 0 on, once, in the order of the table."""
     wanted = [str(rank) for rank in range(len(given))]
     if given == wanted:
         return []
-    if sorted(map(str, given)) == sorted(wanted):
+    if sorted(given) == sorted(wanted):
         return ["the rank_ids are not in the order of the table"]
     wrong = next(i for i, (g, w) in enumerate(zip(given, wanted, strict=True)) if g != w)
     return [
@@ -163,14 +194,25 @@ def _ranks(given: list[Any]) -> list[str]:
     ]
 
 
-def _pods(table: Table, servers: list[Any]) -> list[str]:
-    pods = table.get("super_pod_list")
-    if not isinstance(pods, list):
-        return ["super_pod_list is missing; version 1.2 needs it"]
-    listed = [s.get("server_id") for pod in pods for s in pod.get("server_list", [])]
-    if sorted(map(str, listed)) != sorted(str(s.get("server_id")) for s in servers):
+def _pods(table: _RankTable) -> list[str]:
+    """What version 1.2 adds: the servers of each super-node, and a device's number in it."""
+    servers = {server.server_id: server for server in table.server_list}
+    without = [
+        f"{d.device_id} of {name}"
+        for name, server in servers.items()
+        for d in server.device
+        if d.super_device_id is None
+    ]
+    if without:
+        return [f"super_device_id: missing for device {', '.join(without)}; version 1.2 needs it"]
+    listed = [server.server_id for pod in table.super_pod_list for server in pod.server_list]
+    if sorted(listed) != sorted(servers):
         return ["super_pod_list: must list each server of server_list once"]
-    return []
+    found = []
+    for pod in table.super_pod_list:
+        ids = [d.super_device_id for s in pod.server_list for d in servers[s.server_id].device]
+        found += repeated("super_device_id", ids, f"super_pod {pod.super_pod_id}")
+    return found
 
 
 def warnings_of(table: Table) -> list[str]:

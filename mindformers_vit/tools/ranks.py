@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ _POLL = 0.1  # seconds between looks
 _GRACE = 5.0  # seconds from SIGTERM to SIGKILL for ranks whose partner is gone
 _SAVING = 60.0  # seconds for the others to end after a signal, once the first has
 _TAIL = 20  # lines of a failed rank's log
-_NO_RESTART = (2, 130)  # wrong settings, and an interrupt, would only happen again
+_NO_RESTART = (2, 130, 143)  # wrong settings, and a rank that was told to end
+_PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +41,7 @@ class Rank:
         bind = ["taskset", "-c", ",".join(map(str, self.cores))] if self.cores else []
         line = " ".join(["env", *words, shlex.join([*bind, *self.command])])
         return (
-            f"cd {shlex.quote(str(self.directory))} && {line} > {shlex.quote(str(self.log))} 2>&1"
+            f"cd {shlex.quote(str(self.directory))} && {line} >> {shlex.quote(str(self.log))} 2>&1"
         )
 
 
@@ -54,36 +56,54 @@ def run(
         ranks_of: attempt (from 0) -> the processes.
         max_restarts: how often all are started again after a failure that may pass.
     """
-    for attempt in range(max_restarts + 1):
-        with _Group(ranks_of(attempt), append=attempt > 0) as group, _passing_on(group):
-            code = group.wait(say)
-        may_pass = code not in (0, *_NO_RESTART) and not group.signalled
-        if not may_pass or attempt == max_restarts:
-            return code
-        say(f"restart {attempt + 1} of {max_restarts}, from the newest checkpoint")
+    with noted_signals() as came:
+        group = _Group(came, say)
+        for attempt in range(max_restarts + 1):
+            try:
+                group.start(ranks_of(attempt))
+                code = group.wait()
+            finally:
+                group.stop()
+            may_pass = code not in (0, *_NO_RESTART) and not group.signalled
+            if not may_pass or attempt == max_restarts:
+                return code
+            say(f"restart {attempt + 1} of {max_restarts}, from the newest checkpoint")
     raise AssertionError("not reached")
 
 
+@contextmanager
+def noted_signals() -> Iterator[list[int]]:
+    """What asks this process to end is put into the list, for a loop that looks there."""
+    came: list[int] = []
+    asking = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup's
+        asking.append(signal.SIGHUP)
+    before = {each: signal.signal(each, lambda number, _: came.append(number)) for each in asking}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 class _Group:
-    """Running processes; leaving the block ends every one of them."""
+    """The processes of an attempt."""
 
-    def __init__(self, ranks: Sequence[Rank], *, append: bool) -> None:
+    def __init__(self, came: list[int], say: Any) -> None:
         self.signalled = False
+        self._came, self._say = came, say
         self._running: dict[Rank, subprocess.Popen[bytes]] = {}
-        try:
-            for rank in ranks:
-                self._running[rank] = _start(rank, append=append)
-        except BaseException:
-            self.stop(0.0)
-            raise
+        self._logged: dict[Rank, int] = {}  # bytes of a rank's log before it began
 
-    def __enter__(self) -> _Group:
-        return self
+    def start(self, ranks: Sequence[Rank]) -> None:
+        self._running = {}
+        for rank in ranks:
+            rank.log.parent.mkdir(parents=True, exist_ok=True)
+            with rank.log.open("ab") as log:
+                self._logged[rank] = log.tell()
+                self._running[rank] = _start(rank, log)
 
-    def __exit__(self, *_: object) -> None:
-        self.stop(_GRACE)
-
-    def wait(self, say: Any) -> int:
+    def wait(self) -> int:
         """Until all ranks have ended, or one has failed; that one's exit code."""
         waiting = dict(self._running)
         while any(not rank.is_scheduler for rank in waiting):
@@ -93,88 +113,80 @@ class _Group:
                     continue
                 del waiting[rank]
                 if code != 0:
-                    return self._failed(rank, code, waiting, say)
-            time.sleep(_POLL)
+                    return self._failed(rank, code)
+            self._pause()
         return 0
 
-    def _failed(self, rank: Rank, code: int, others: Mapping[Rank, Any], say: Any) -> int:
+    def _failed(self, rank: Rank, code: int) -> int:
         reason = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        say(f"{rank.name} ended with {reason}; the end of its log, {rank.log}:")
-        for line in tail(rank.log):
-            say(f"  {line}")
+        self._say(f"{rank.name} ended with {reason}; the end of its log, {rank.log}:")
+        for line in tail(rank.log, self._logged[rank]):
+            self._say(f"  {line}")
         if self.signalled:  # each was told to end, and may take its time to save
-            saving = [process for other, process in others.items() if not other.is_scheduler]
-            end = time.monotonic() + _SAVING
-            while time.monotonic() < end and any(p.poll() is None for p in saving):
-                time.sleep(_POLL)
+            self._wait_for([p for r, p in self._running.items() if not r.is_scheduler], _SAVING)
         return 128 - code if code < 0 else code
 
-    def pass_on(self, number: int) -> None:
-        """Send a signal to every rank; a second one ends them at once."""
-        if self.signalled:
-            number = signal.SIGKILL
-        self.signalled = True
-        for rank, process in self._running.items():
-            if process.poll() is None and (number == signal.SIGKILL or not rank.is_scheduler):
-                _signal(process, number)
-
-    def stop(self, grace: float) -> None:
+    def stop(self) -> None:
         """End what still runs, with whatever it has started itself."""
         for process in self._running.values():
             if process.poll() is None:
-                _signal(process, signal.SIGTERM)
-        end = time.monotonic() + grace
-        while time.monotonic() < end and any(p.poll() is None for p in self._running.values()):
-            time.sleep(_POLL)
+                process.terminate()
+        self._wait_for(self._running.values(), _GRACE)
         for process in self._running.values():
-            try:
-                os.killpg(process.pid, signal.SIGKILL)  # its loader's workers, too
-            except ProcessLookupError:
-                continue
+            _kill(process)
             process.wait()
 
+    def _wait_for(self, processes: Iterable[subprocess.Popen[bytes]], seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and any(p.poll() is None for p in processes):
+            self._pause()
 
-def _start(rank: Rank, *, append: bool) -> subprocess.Popen[bytes]:
-    rank.log.parent.mkdir(parents=True, exist_ok=True)
-    with rank.log.open("ab" if append else "wb") as log:
-        process = subprocess.Popen(
-            rank.command,
-            env={**os.environ, **rank.environment},
-            cwd=rank.directory,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # a Ctrl-C of the terminal reaches it once, through pass_on
-        )
+    def _pause(self) -> None:
+        """Pass on to every rank what has come, once; a second signal ends them at once."""
+        time.sleep(_POLL)
+        if not self._came:
+            return
+        number = signal.SIGINT if self._came[-1] == signal.SIGINT else signal.SIGTERM
+        self._came.clear()
+        for rank, process in self._running.items():
+            if self.signalled:
+                _kill(process)
+            elif process.poll() is None and not rank.is_scheduler:
+                process.send_signal(number)
+        self.signalled = True
+
+
+def _start(rank: Rank, log: Any) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        rank.command,
+        env={**os.environ, **rank.environment},
+        cwd=rank.directory,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,  # a Ctrl-C of the terminal reaches it once, through the launcher
+        preexec_fn=_end_with_launcher if sys.platform == "linux" else None,
+    )
     if rank.cores and sys.platform == "linux":
         os.sched_setaffinity(process.pid, rank.cores)
     return process
 
 
-def _signal(process: subprocess.Popen[bytes], number: int) -> None:
-    """To the rank alone; SIGKILL to everything it has started as well."""
-    if number == signal.SIGKILL:
-        os.killpg(process.pid, number)
-    else:
-        process.send_signal(number)
+def _end_with_launcher() -> None:
+    """In the child: Linux sends it a SIGTERM when the launcher has been killed."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-@contextmanager
-def _passing_on(group: _Group) -> Iterator[None]:
-    before = {
-        number: signal.signal(number, lambda received, _: group.pass_on(received))
-        for number in (signal.SIGTERM, signal.SIGINT)
-    }
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """And what it has started itself: its loader's workers."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def tail(log: Path, start: int = 0) -> list[str]:
+    """The last lines of a log, of those after its first `start` bytes."""
     try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def tail(log: Path) -> list[str]:
-    """The last lines of a log."""
-    try:
-        return log.read_text(encoding="utf-8", errors="replace").splitlines()[-_TAIL:]
+        written = log.read_bytes()[start:].decode("utf-8", errors="replace")
     except OSError as error:
         return [f"(no log: {error.strerror})"]
+    return written.splitlines()[-_TAIL:]

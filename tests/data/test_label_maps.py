@@ -10,12 +10,12 @@ from PIL import Image
 from mindformers_vit.data.augment_ops import INCREASING_OPS
 from mindformers_vit.data.bad_samples import BadSamples
 from mindformers_vit.data.decode import load_rgb
-from mindformers_vit.data.label_maps import LabelMaps
-from mindformers_vit.data.label_view import LabelView
+from mindformers_vit.data.geometry import RandomResizedCrop
+from mindformers_vit.data.label_maps import LabelMaps, LabelView
 from mindformers_vit.data.loader import Loader
 from mindformers_vit.data.rng import epoch_order, sample_rng
 from mindformers_vit.data.sources import open_source
-from mindformers_vit.data.transforms import RandomResizedCrop, build_transforms
+from mindformers_vit.data.transforms import build_transforms
 from mindformers_vit.errors import ConfigError, DataError
 from tests.data.helpers import NORMALIZE, TRAIN, class_folders, same
 

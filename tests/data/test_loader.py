@@ -151,17 +151,15 @@ def test_padding_repeats_the_last_sample_wholly(source):
     assert last["label"].tolist() == source.labels[[20, 21, 22, 22, 22]].tolist()
 
 
+@pytest.mark.parametrize("copies", [1, 3])
 @pytest.mark.parametrize("world_size", [2, 4])
-def test_ranks_together_make_the_same_global_batches(source, world_size):
+def test_ranks_together_make_the_same_global_batches(source, world_size, copies):
     """Same samples, same pixels, same mixup partners, whatever the number of ranks."""
-    one = list(training(source, 8, mixup=MIXUP, noise_length=4).epoch(0))
+    options = {"mixup": MIXUP, "noise_length": 4, "repeated_augmentation": copies}
+    one = list(training(source, 8, **options).epoch(0))
     local = 8 // world_size
     ranks = [
-        list(
-            training(
-                source, local, mixup=MIXUP, noise_length=4, rank=rank, world_size=world_size
-            ).epoch(0)
-        )
+        list(training(source, local, rank=rank, world_size=world_size, **options).epoch(0))
         for rank in range(world_size)
     ]
     for step, whole in enumerate(one):

@@ -5,8 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from mindformers_vit.data.masking import drop_noise, mask_noise
-from mindformers_vit.data.rng import epoch_order, sample_rng
+from mindformers_vit.data.rng import epoch_order, sample_noise, sample_rng
 
 pytestmark = pytest.mark.fast
 
@@ -40,9 +39,9 @@ def test_epoch_order():
 
 
 def test_noise_is_uniform_float32_and_of_its_own():
-    mask, drop = mask_noise(0, 0, 3, 196), drop_noise(0, 0, 3, 196)
+    mask, drop = (sample_noise(0, 0, 3, purpose, 196) for purpose in ("mask", "drop_path"))
     assert mask.dtype == np.float32
     assert mask.shape == (196,)
     assert 0 <= mask.min() < 0.1 and 0.9 < mask.max() < 1
     assert not np.array_equal(mask, drop)
-    assert np.array_equal(mask, mask_noise(0, 0, 3, 196))
+    assert np.array_equal(mask, sample_noise(0, 0, 3, "mask", 196))

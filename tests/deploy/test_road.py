@@ -1,6 +1,7 @@
 """Export, preprocess, infer, score: the same counts as an evaluation of the same images."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -72,6 +73,30 @@ def test_the_commands_one_by_one_with_a_batch_that_does_not_divide(models, thous
     assert found["images"] == wanted["images"] == 997
     assert found["metrics"]["Top5 Accuracy"] == wanted["metrics"]["Top5 Accuracy"]
     assert found["metrics"]["Top1 Accuracy"] == wanted["metrics"]["Top1 Accuracy"]
+
+
+def test_class_folders_that_are_not_the_weights_classes(models, thousand, tmp_path, capsys):
+    model, out = models("vit"), tmp_path / "run"
+    named = tmp_path / "named"
+    names = sorted(path.name for path in thousand.iterdir())
+    config = model.network.config.model_copy(update={"id2label": dict(enumerate(names))})
+    patch = pytest.MonkeyPatch()
+    patch.setattr(model.network, "config", config)
+    model.network.save_pretrained(named, save_name="vit")
+    patch.undo()
+    other = tmp_path / "other"
+    shutil.copytree(thousand, other)
+    (other / names[3]).rename(other / f"{names[3]}_")
+    argv = ["deploy", "run", "--config", str(model.recipe), "--load_checkpoint", str(named)]
+    argv += ["--num_samples", "7", "--output", str(out), "--loop", "1", "--image_dir"]
+    assert cli.main([*argv, str(other)]) == 2
+    said = f"--image_dir: class folder 3 is '{names[3]}_', but class 3 of the weights is"
+    assert said in capsys.readouterr().err
+    assert not (out / "inputs").exists()
+    assert cli.main([*argv, str(thousand)]) == 0
+    score = ["deploy", "score", "--result", str(out / "results"), "--input", str(out / "inputs")]
+    assert cli.main([*score, "--image_dir", str(other), "--output", str(tmp_path / "r.json")]) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_a_road_of_a_fixed_batch_is_gone_once(models, thousand, tmp_path, capsys):

@@ -65,5 +65,22 @@ def test_what_cannot_be_told(capsys):
     assert "measure it on one card and give --samples_per_second" in describe(plan, Cluster())
     with pytest.raises(ConfigError, match="--images: 15 given, but one update takes 16 images"):
         describe(plan, Cluster(images=15))
-    assert cli.main(["plan", "--config", SMLPNET]) == 2
-    assert "no memory formula for" in capsys.readouterr().err
+    assert cli.main(["plan", "--config", SMLPNET]) == 0  # all but the memory
+    said = capsys.readouterr().out
+    assert "no memory formula for SMLPNetForImageClassification" in said
+    assert "a training checkpoint: 368 MiB" in said
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [("servers", "0"), ("devices_per_server", "-8"), ("images", "-5"), ("images", "0"),
+     ("samples_per_second", "-1"), ("samples_per_second", "nan"), ("samples_per_second", "inf")],
+)  # fmt: skip
+def test_absurd_clusters(flag, value, capsys):
+    assert cli.main(["plan", "--config", MAE_BASE, f"--{flag}", value]) == 2
+    assert f"{flag}: input should be " in capsys.readouterr().err
+
+
+def test_a_yaml_for_several_cards_is_planned_on_one_machine(capsys):
+    assert cli.main(["plan", "--config", MAE_BASE, "--use_parallel", "True"]) == 0
+    assert "8 cards (1 x 8)" in capsys.readouterr().out

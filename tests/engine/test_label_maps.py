@@ -5,7 +5,7 @@ import pytest
 
 from mindformers_vit.config.loader import load_yaml, set_dotted
 from mindformers_vit.data.mixup import mix_token_box
-from mindformers_vit.engine import build
+from mindformers_vit.engine import build, loaders
 from mindformers_vit.engine.plan import make_plan
 from mindformers_vit.errors import ConfigError
 from mindformers_vit.tools.shapes import ShapesSettings, make_shapes_dataset
@@ -76,7 +76,7 @@ def test_one_step_from_a_yaml(config, data, tmp_path):
 
     plan = make_plan(load_yaml(config))
     source = build.open_data(plan).train
-    batch = next(build.train_loader(plan, source).epoch(0))
+    batch = next(loaders.train_loader(plan, source).epoch(0))
     assert batch["target"].shape == (4, 2 + GRID * GRID, 12)
     box = mix_token_box(0, 0, 0, (GRID, GRID))
     assert batch["mix_box"].tolist() == [list(box)] * 4

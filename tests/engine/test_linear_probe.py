@@ -7,7 +7,7 @@ import pytest
 
 from mindformers_vit.checkpoint.weights import read_weights
 from mindformers_vit.config.loader import load_yaml, set_dotted
-from mindformers_vit.engine import build
+from mindformers_vit.engine import build, loaders
 from mindformers_vit.engine.plan import make_plan
 from mindformers_vit.errors import ConfigError
 from tests.engine import lab
@@ -73,7 +73,7 @@ def test_one_step_is_numpys(probe, config, train_dir, unbroken):
     before = network.state_arrays()
     assert 0.008 < before["head.weight"].std() < 0.012
     assert not before["head.bias"].any()
-    batch = next(build.train_loader(plan, build.open_data(plan).train).epoch(0))
+    batch = next(loaders.train_loader(plan, build.open_data(plan).train).epoch(0))
     features = network.forward_features(ms.Tensor(batch["image"])).asnumpy()[:, 0]
     p, normed, mean, variance = forward(features.astype(np.float64), before)
     labels = batch["target"]
@@ -124,7 +124,7 @@ def test_evaluation_uses_the_moving_statistics(probe, config, eval_dir, tmp_path
     network.load_arrays(arrays)
     network.set_train(False)
     hits = total = 0
-    for batch in build.eval_loader(plan, build.open_data(plan).evaluation).epoch(0):
+    for batch in loaders.eval_loader(plan, build.open_data(plan).evaluation).epoch(0):
         x = network.forward_features(ms.Tensor(batch["image"])).asnumpy()[:, 0]
         x = (x - arrays["head_norm.moving_mean"]) / np.sqrt(
             arrays["head_norm.moving_variance"] + 1e-6

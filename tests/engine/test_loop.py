@@ -7,10 +7,12 @@ import pytest
 
 from mindformers_vit.config.schema import ScaleSense
 from mindformers_vit.engine import loop as loop_module
+from mindformers_vit.engine import parallel
 from mindformers_vit.engine.callbacks.base import Callback
 from mindformers_vit.engine.callbacks.evaluate import EvaluateCallback
 from mindformers_vit.engine.loop import Length, TrainLoop
 from mindformers_vit.engine.loss_scale import LossScale
+from mindformers_vit.engine.parallel import World
 from mindformers_vit.engine.saver import Saver
 from mindformers_vit.errors import TrainingError
 
@@ -194,6 +196,21 @@ def test_when_training_evaluates(settings, epochs):
     )
     loop.run()
     assert found == epochs
+
+
+def test_ranks_save_before_they_evaluate(monkeypatch):
+    """Told to end, one may leave its part of the evaluation while the first waits for it."""
+    monkeypatch.setattr(parallel, "gather", lambda world, own: [own, own])
+    found: list[list[tuple[int, int]]] = []
+
+    def evaluate():
+        found.append([(s["global_step"], s["evaluated_step"]) for s in loop._saver._store.saved])
+        return {"Top1 Accuracy": 0.5}
+
+    loop = loop_of(epochs=1, world=World(0, 2), evaluator=evaluate, callbacks=[EvaluateCallback()])
+    loop.run()
+    assert found == [[(3, -1)]]
+    assert [s["evaluated_step"] for s in loop._saver._store.saved] == [-1, 3]
 
 
 # ---- updates that are skipped because the gradients are not finite

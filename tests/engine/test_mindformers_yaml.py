@@ -56,7 +56,7 @@ def test_mae_trains_and_paints(images, tmp_path, capsys):
     small = [*SMALL, *policy, *model_flags(DECODER)]
     assert command(MAE, tmp_path, *small, "--train_dataset_dir", str(images)) == 0
     said = capsys.readouterr().err
-    assert said.count("ignored (") >= 5 and said.count("in this yaml: ") == 1
+    assert said.count("\n  ignored (") >= 5 and said.count("in this yaml:\n") == 1
     lines = metrics(tmp_path)
     # 10 epochs of 9 // 4 steps; the rate of 4 images rises a fortieth of its way in each
     assert [line["step"] for line in lines] == list(range(1, 21))
@@ -87,7 +87,7 @@ def test_vit_trains_evaluates_and_names(images, tmp_path, capsys):
     flags = ("--train_dataset_dir", str(images), "--eval_dataset_dir", str(images))
     flags += ("--epochs", "6", "--do_eval", "True", "--callbacks.1.save_checkpoint_steps=5")
     assert command(VIT, tmp_path, *small, *flags) == 0
-    assert capsys.readouterr().err.count("in this yaml: ") == 1
+    assert capsys.readouterr().err.count("in this yaml:\n") == 1
     # this yaml has no SummaryMonitor, so the losses are in the log alone
     assert not (tmp_path / "metrics.jsonl").exists()
     log = (tmp_path / "log" / "rank_0" / "info.log").read_text()

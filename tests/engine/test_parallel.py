@@ -7,6 +7,7 @@ import pytest
 
 from mindformers_vit.data.sampling import batch_positions, num_batches
 from mindformers_vit.engine import parallel
+from mindformers_vit.engine.bad_batch import save_step_batch
 from mindformers_vit.engine.parallel import ONE, World, world_of
 from mindformers_vit.errors import ConfigError, TrainingError
 
@@ -107,10 +108,22 @@ def test_ranks_agree_on_the_loss_and_on_stopping(heard):
 
 
 def test_other_weights_are_refused(heard):
-    tensors = {"a": np.zeros(3, np.float32)}
+    def tensors():
+        return {"a": np.zeros(3, np.float32)}
+
     heard += [lambda own: own, lambda own: own + 1, lambda own: own + 1]
     parallel.check_start(World(0, 2), tensors, 0)
     with pytest.raises(TrainingError, match="rank 1 would start from other weights"):
         parallel.check_start(World(0, 2), tensors, 0)
     with pytest.raises(TrainingError, match="rank 1 are not those of rank 0 any more"):
         parallel.check_end(World(0, 2), tensors, 0)
+
+
+def test_each_rank_keeps_its_own_part_of_a_batch_that_is_not_finite(tmp_path):
+    for rank in (0, 1):
+        batch = {"index": np.arange(2) + 10 * rank}
+        loader = SimpleNamespace(epoch=lambda *_, b=batch: iter([b]), path_of=lambda i: f"{i}.jpg")
+        said = save_step_batch(loader, tmp_path, 1, 2, 1, World(rank, 2))
+        assert f"bad_batch_epoch_1_step_2_rank_{rank}.npz ({10 * rank}.jpg, " in said
+    paths = [np.load(path)["path"].tolist() for path in sorted(tmp_path.iterdir())]
+    assert paths == [["0.jpg", "1.jpg"], ["10.jpg", "11.jpg"]]

@@ -100,6 +100,16 @@ def test_all_problems_come_together():
         (VIT_BASE, {"train_dataset__label_smoothing": 0.1}, "mixup_op has a label_smoothing"),
         (VIT_BASE, {"runner_config__batch_size": 31}, "so it must be even, given 31"),
         (VIT, {"eval_dataset__repeated_augmentation": 3}, "it belongs to train_dataset"),
+        (
+            VIT,
+            {"parallel": {"enable_parallel_optimizer": True}},
+            "parallel.enable_parallel_optimizer: True given, but MindSpore shards only",
+        ),
+        (
+            VIT,
+            {"parallel_config": {"optimizer_shard": True, "pipeline_stage": 2}},
+            "parallel_config.pipeline_stage: 2 given, but each card has the whole network",
+        ),
         (VIT, {"lr_schedule__cooldown_epochs": 2}, "an option of type cosine_by_epoch only"),
         (
             VIT,

@@ -33,6 +33,7 @@ def test_pretraining_paints_after_epochs_1_2_4_and_the_last(
     assert "state finished epoch 5 of 5 step 30" in words
     assert "Held-out pictures." in words
     assert re.search(r"runner_config.epochs 2 5 ", words)
+    assert f"eval_dataset.data_loader.dataset_dir empty {eval_dir} output_dir" in words
     last = lab.metrics(tmp_path)[-1]
     assert f"last loss {last['loss']:.4f}" in words
 
@@ -60,12 +61,44 @@ def test_a_classifier_in_training_shows_its_classes(unbroken):
     assert [s.get("end") for s in starts(unbroken["vit"])] == [None, "finished"]
 
 
-def test_an_evaluation_alone_has_a_report(unbroken, vit_yaml, eval_dir, tmp_path):
+def test_an_evaluation_alone_has_a_report(unbroken, vit_yaml, eval_dir, tmp_path, capsys):
     flags = ("--run_mode", "eval", "--load_checkpoint", str(unbroken["vit"]))
     assert lab.command(vit_yaml, tmp_path, *flags, "--eval_dataset_dir", str(eval_dir)) == 0
     words = " ".join(words_of((tmp_path / "report.html").read_text()).split())
     result = json.loads((tmp_path / "eval_result.json").read_text())["metrics"]
     assert f"state evaluated Top1 Accuracy {100 * result['Top1 Accuracy']:.2f} %" in words
+    assert "Classes 12 images." in words and "Curves" not in words
+    assert re.search(
+        r"load_checkpoint empty \S+ output_dir ./output \S+ run_mode train eval", words
+    )
+    said, log = capsys.readouterr()
+    top1, top5 = result["Top1 Accuracy"], result["Top5 Accuracy"]
+    assert said == f"Top1 Accuracy  {100 * top1:6.2f} %\nTop5 Accuracy  {100 * top5:6.2f} %\n"
+    assert f"Top1 Accuracy = {{'Top1 Accuracy': {top1}}}\n" in log
+
+
+def test_an_evaluation_by_neighbours_has_a_report_of_figures(
+    unbroken, mae_yaml, train_dir, eval_dir, tmp_path
+):
+    flags = ("--run_mode", "eval", "--metric.type=KNN", "--load_checkpoint", str(unbroken["mae"]))
+    flags += ("--train_dataset_dir", str(train_dir), "--eval_dataset_dir", str(eval_dir))
+    assert lab.command(mae_yaml, tmp_path, *flags) == 0
+    result = json.loads((tmp_path / "eval_result.json").read_text())["metrics"]
+    words = " ".join(words_of((tmp_path / "report.html").read_text()).split())
+    assert f"evaluated KNN Top1 Accuracy {100 * result['KNN Top1 Accuracy']:.2f} %" in words
+    assert "Classes" not in words and "Worst examples" not in words
+
+
+def test_pretraining_that_is_evaluated_by_neighbours(
+    mae_yaml, run_flags, train_dir, eval_dir, tmp_path, shared_steps
+):
+    flags = (*run_flags["mae"], "--do_eval", "True", "--metric.type=KNN")
+    assert lab.command(mae_yaml, tmp_path, *flags, "--eval_dataset_dir", str(eval_dir)) == 0
+    values = [m["KNN Top1 Accuracy"] for m in lab.metrics(tmp_path) if "KNN Top1 Accuracy" in m]
+    words = " ".join(words_of((tmp_path / "report.html").read_text()).split())
+    last, best = (f"{100 * value:.2f} %" for value in (values[-1], max(values)))
+    assert len(values) == 2
+    assert f"KNN Top1 Accuracy {last} best {best}" in words and "Accuracy, %" in words
 
 
 def test_a_report_that_cannot_be_written_ends_nothing(

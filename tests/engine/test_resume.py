@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.lab import assert_same, checkpoints, command, digest, metrics, trained
+from tests.engine.lab import (
+    assert_same,
+    checkpoints,
+    class_folders,
+    command,
+    digest,
+    metrics,
+    trained,
+)
 
 pytestmark = pytest.mark.usefixtures("shared_steps")
 ROOT = Path(__file__).parents[2]
@@ -161,6 +169,14 @@ def test_other_settings_are_refused(run, change, said, tmp_path, capsys):
     said_all = capsys.readouterr().err
     assert said in said_all and "vit_rank_0-1_1" in said_all and "Traceback" not in said_all
     assert digest(trained(tmp_path / "out")[0]) == before
+
+
+def test_another_number_of_images_is_refused(run, tmp_path, capsys):
+    """Of as many steps, in another order."""
+    assert run("vit", "out", stop_at(1)) == 0
+    more = class_folders(tmp_path / "more", 9)
+    assert run("vit", "out", *RESUME, "--train_dataset_dir", str(more)) == 2
+    assert "images of the training data set: 24 there, 27 here" in capsys.readouterr().err
 
 
 def test_nothing_to_resume(run, capsys, tmp_path):

@@ -221,6 +221,18 @@ def test_a_renamed_key(tmp_path):
     refuses(tmp_path / "a.pth", "+ blocks.1.normA.weight (48,): not in the table", tmp_path)
 
 
+def test_differences_are_one_screen(tmp_path):
+    changed = {name.replace(".norm", ".n"): tensor for name, tensor in tensors().items()}
+    changed |= {f"extra{letter}": torch.ones(1) for letter in "abcdefghijklmnopq"}
+    torch.save({"model": changed}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError) as raised:
+        MODULES["vit"].convert_weight(tmp_path / "a.pth", tmp_path / "out.safetensors")
+    lines = str(raised.value).splitlines()
+    assert len(lines) == 18
+    assert "  + blocks.{i}.n1.weight (48,): not in the table, in 3 blocks" in lines
+    assert lines[-1] == "  ... 5 more"
+
+
 @pytest.mark.parametrize("family", FILES)
 @pytest.mark.parametrize("converter", MODULES)
 def test_a_file_of_another_family_is_named(family, converter, tmp_path):

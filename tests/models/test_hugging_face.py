@@ -1,6 +1,7 @@
 """Hugging Face folders: the reference's numbers, both directions, transformers on the result."""
 
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -189,13 +190,16 @@ def test_the_image_processor_gives_the_same_pixels(tmp_path):
         ({}, {"resize": None, "interpolation": "bicubic"}),
     ],
 )
-def test_preprocessing_beside_the_weights_is_read(values, expected, tmp_path):
+def test_preprocessing_beside_the_weights_is_read(values, expected, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "mindformers_vit")
     folder = copied("hf_vit_tiny", tmp_path)
     (folder / "preprocessor_config.json").write_text(json.dumps(values))
     vit.convert_weight(folder, tmp_path / "a.safetensors")
     section = AutoProcessor.from_pretrained(tmp_path / "a.yaml").to_dict()["image_processor"]
     assert {key: section[key] for key in expected} == expected
     assert section["size"] == 32
+    told = "tells mean and std: [0.485, 0.456, 0.406] and [0.229, 0.224, 0.225] are taken"
+    assert (told in caplog.text) == ("mean" not in expected)
 
 
 @pytest.mark.fast
@@ -280,6 +284,16 @@ def test_folders_that_are_not_whole(tmp_path):
         vit.convert_weight(folder, tmp_path / "a.safetensors")
     with pytest.raises(CheckpointError, match=r"holds config.json and model.safetensors or"):
         vit.convert_weight(tmp_path, tmp_path / "a.safetensors")
+
+
+@pytest.mark.fast
+def test_other_networks_of_transformers_are_refused_by_name(tmp_path):
+    folder = copied("hf_vit_tiny", tmp_path)
+    values = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(values | {"architectures": ["ViTModel"]}))
+    said = r"config.json says ViTModel, not read here; of transformers these are: Beit.*MaskedIm"
+    with pytest.raises(CheckpointError, match=said):
+        vit.convert_weight(folder, tmp_path / "a.safetensors")
 
 
 @pytest.mark.fast

@@ -90,13 +90,21 @@ def bench(tmp_path_factory) -> Lab:
     return Lab(tmp_path_factory.mktemp("ranks"))
 
 
+class Pairs(dict[str, dict[str, Path]]):
+    """kind -> output directories of "one" process and of "two" ranks, which run when asked for."""
+
+    def __init__(self, bench: Lab) -> None:
+        self._bench = bench
+
+    def __missing__(self, kind: str) -> dict[str, Path]:
+        found = {name: self._bench.root / f"{kind}_{name}" for name in ("one", "two")}
+        code, said = finished(self._bench.two_ranks(kind, found["two"]))
+        assert code == 0, said
+        assert self._bench.one_process(kind, found["one"]) == 0
+        self[kind] = found
+        return found
+
+
 @pytest.fixture(scope="session")
-def pairs(bench) -> dict[str, dict[str, Path]]:
-    """kind -> output directories of "one" process and of "two" ranks."""
-    found: dict[str, dict[str, Path]] = {}
-    for kind in RECIPES:
-        found[kind] = {name: bench.root / f"{kind}_{name}" for name in ("one", "two")}
-        process = bench.two_ranks(kind, found[kind]["two"])
-        assert finished(process)[0] == 0
-        assert bench.one_process(kind, found[kind]["one"]) == 0
-    return found
+def pairs(bench) -> Pairs:
+    return Pairs(bench)

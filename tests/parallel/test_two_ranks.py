@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from mindformers_vit.report.facts import read_facts
 from tests.engine import lab
 from tests.parallel.conftest import RECIPES
 
@@ -43,6 +44,10 @@ def test_only_the_first_rank_writes_what_is_common(pairs, kind):
     assert {path.name for path in (output / "log").iterdir()} == {
         ".lock", "rank_0", "rank_1", "scheduler.log"
     }  # fmt: skip
+    for rank in (0, 1):
+        own = output / "log" / f"rank_{rank}"
+        assert any("WARNING" in path.name for path in (own / "logs").iterdir())
+        assert "[WARNING]" not in (own / "mindformer.log").read_text()
     assert len(losses(output)) == 20
     assert {p.name for p in output.iterdir()} >= {"config_train.yaml", "metrics.jsonl"}
 
@@ -52,6 +57,16 @@ def test_evaluation_of_101_images_is_that_of_one_process(pairs):
     assert one == two
     accuracy = one[-1]["Top1 Accuracy"]
     assert round(accuracy * 101) / 101 == accuracy  # of 101 images, not of 104
+
+
+def test_the_report_of_two_ranks_has_all_101_images(pairs):
+    one, two = (read_facts(pairs["vit"][name]).evaluation for name in ("one", "two"))
+    assert two.images == sum(n for _, _, n in two.counts) == 101
+    hits = sum(n for label, answer, n in two.counts if label == answer)
+    assert hits / 101 == two.metrics["Top1 Accuracy"]
+    assert two.counts == one.counts
+    assert [(w.file, w.predicted) for w in two.worst] == [(w.file, w.predicted) for w in one.worst]
+    assert all(item.picture for item in two.worst)
 
 
 def test_speed_is_that_of_a_device(pairs):

@@ -65,6 +65,10 @@ def test_data(tmp_path, capsys):
     assert run(capsys, "verify-data", str(clean), "--unlabelled")[1] == [
         "6 images, 0 cannot be read"
     ]
+    (clean / "ant" / "two\nlines\x1b[2J.jpg").write_bytes(b"")
+    code, lines, _ = run(capsys, "verify-data", str(clean))
+    assert code == 1 and len(lines) == 2
+    assert lines[0].startswith(f"BAD {clean}/ant/two\\nlines\\x1b[2J.jpg: cannot be read")
     code, _, err = run(capsys, "verify-data", str(tmp_path / "none"))
     assert code == 2 and "does not exist" in err
 

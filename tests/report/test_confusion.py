@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mindformers_vit.report.classes import confusion, read_classes
-from mindformers_vit.report.confusion import Confusion, Evaluation
+from mindformers_vit.report.confusion import Evaluation, answers, evaluation_of
 
 pytestmark = pytest.mark.fast
 
@@ -25,14 +25,13 @@ def batch(labels, index=None, valid=None):
 def test_counts_and_confidence(tmp_path):
     path = tmp_path / "a.png"
     Image.new("RGB", (400, 200), "red").save(path)
-    found = Confusion()
     logits = np.log(np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.6, 0.3, 0.1], [1, 9, 1]]))
-    found.add(batch([0, 2, 1, 0], valid=[True, True, True, False]), logits)
-    found.add(batch([2], index=[3]), np.log(np.array([[0.1, 0.9, 0.0001]])))
-    paths = ["0", str(path), "missing.jpg", "3"]
-    result = found.evaluation(
-        paths, ["a", "b\udcff", "c"], metrics={"Top1 Accuracy": 0.25}, epoch=4
-    )
+    first = answers(batch([0, 2, 1, 0], valid=[True, True, True, False]), logits)
+    last = answers(batch([2], index=[3]), np.log(np.array([[0.1, 0.9, 0.0001]])))
+    paths, classes = ["0", str(path), "missing.jpg", "3"], ["a", "b\udcff", "c"]
+    more = {"metrics": {"Top1 Accuracy": 0.25}, "epoch": 4}
+    result = evaluation_of(np.concatenate([first, last]), paths, classes, **more)
+    assert evaluation_of(np.concatenate([last, first]), paths, classes, **more) == result
     assert result.images == 4
     assert result.classes == ["a", "b\\udcff", "c"]
     assert result.counts == [(0, 0, 1), (1, 0, 1), (2, 1, 2)]
@@ -47,10 +46,9 @@ def test_counts_and_confidence(tmp_path):
 
 
 def test_only_the_surest_mistakes_are_kept():
-    found = Confusion()
     wrong = np.log(np.array([[p, 1 - p] for p in np.linspace(0.6, 0.99, 50)]))
-    found.add(batch([1] * 50), wrong)
-    worst = found.evaluation([str(k) for k in range(50)], ["a", "b"]).worst
+    found = answers(batch([1] * 50), wrong)
+    worst = evaluation_of(found, [str(k) for k in range(50)], ["a", "b"]).worst
     assert [w.file for w in worst] == [str(k) for k in range(49, 37, -1)]
 
 

@@ -93,6 +93,13 @@ def test_classes_are_shown_worst_first_with_what_they_are_taken_for(run_dir):
     assert "ant 93 %is" in words.replace("% is", "%is")
 
 
+def test_a_warning_of_several_lines_is_one_warning(run_dir):
+    log = run_dir / "log" / "rank_0" / "info.log"
+    entry = "2026-01-02 03:04:05,678 - mindformers_vit[run.py:9] - WARNING - in this yaml:\n  one\n"
+    log.write_text(2 * (entry + entry.replace("WARNING - in this yaml:\n  one", "INFO - 1")))
+    assert read_facts(run_dir).warnings == {"in this yaml:\n  one": (2, "2026-01-02 03:04:05")}
+
+
 def test_nothing_but_a_directory_gives_a_page(tmp_path):
     words = words_of(page(read_facts(tmp_path)))
     assert "state" in words and "unknown" in words and "No metrics.jsonl yet" in words
@@ -131,9 +138,9 @@ def test_round_ticks():
 
 
 def test_many_points_become_means_with_their_range():
-    (first, *_, last) = svg.thin([(x, x % 2) for x in range(1000)], most=100)
+    (first, *_, last) = svg.thin([(x, x % 2) for x in range(2400)])
     assert (first.x, first.y, first.low, first.high) == (4.5, 0.5, 0, 1)
-    assert last.x == 994.5
+    assert last.x == 2394.5
     drawn = svg.chart("t", [svg.Curve("a", [(x, x % 2) for x in range(1000)])])
     assert drawn.count("<polygon") == 1
     assert len(re.search(r'polyline[^>]*points="([^"]+)"', drawn)[1].split()) == 200

@@ -33,6 +33,10 @@ signal.signal(signal.SIGTERM, told)
 signal.signal(signal.SIGINT, told)
 fate = json.loads(os.environ.get("FATE", "{}")).get(rank, 0)
 fate = fate[min(len(records), len(fate)) - 1] if isinstance(fate, list) else fate
+if fate == "deaf":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print("deaf", os.getpid(), flush=True)
+    fate = "hang"
 if fate == "hang":
     time.sleep(60)
 if fate == "kill":
@@ -40,6 +44,12 @@ if fate == "kill":
 time.sleep(0.1)
 sys.exit(fate)
 """
+
+RECIPE = {
+    "context": {"device_target": "auto"},
+    "trainer": {"type": "masked_image_modeling"},
+    "model": {"arch": {"type": "ViTMAEForPreTraining"}, "model_config": {"type": "ViTMAEConfig"}},
+}
 
 
 class Site:
@@ -52,9 +62,12 @@ class Site:
         self.python.chmod(0o755)
         (folder / "rank.py").write_text(RANK)
         self.config = folder / "run.yaml"
-        self.config.write_text("output_dir: ./out\ncontext:\n  device_target: auto\n")
+        self.write_config(output_dir="./out")
         self.records = folder / "records"
         self.records.mkdir()
+
+    def write_config(self, **settings):
+        self.config.write_text(json.dumps(RECIPE | settings))  # JSON is yaml
 
     def environment(self, fate=None):
         environment = {k: v for k, v in os.environ.items() if not k.startswith("CHECKPOINT_")}
@@ -77,6 +90,10 @@ class Site:
         process = self.start(*arguments, **options)
         out, err = process.communicate(timeout=60)
         return process.returncode, out, err
+
+    def log(self, rank):
+        path = self.folder / "out" / "log" / f"rank_{rank}" / "mindformer.log"
+        return path.read_text() if path.is_file() else ""
 
     def seen(self, rank, attempt=-1):
         return json.loads((self.records / f"{rank}.json").read_text())[attempt]

@@ -3,6 +3,7 @@
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -10,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from mindformers_vit.engine.run_lock import only_run_in
 from mindformers_vit.tools import ranks
 from tests.tools.launch_site import ROOT, SCRIPT, Site, wait_for
 
 pytestmark = pytest.mark.fast
+CPU = ["--", "--device_target", "CPU"]
+HANG = {"0": "hang", "1": "hang"}
 
 
 @pytest.fixture
@@ -99,18 +103,61 @@ def test_a_killed_rank(site):
     assert "rank 1 ended with signal SIGKILL" in out
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signals_reach_every_rank_once(site, number):
-    fate = {"0": "hang", "1": "hang"}
-    process = site.start(site.table(devices=2), site.config, "[0,2]", "train", fate=fate)
-    logs = [site.folder / "out" / "log" / f"rank_{i}" / "mindformer.log" for i in (0, 1)]
-    wait_for(lambda: all(log.is_file() and "working" in log.read_text() for log in logs))
+@pytest.mark.parametrize(
+    ("number", "told"), [(signal.SIGTERM, 15), (signal.SIGINT, 2), (signal.SIGHUP, 15)]
+)
+def test_signals_reach_every_rank_once(site, number, told):
+    process = site.start(site.table(devices=2), site.config, "[0,2]", "train", fate=HANG)
+    wait_for(lambda: all("working" in site.log(rank) for rank in (0, 1)))
     time.sleep(0.2)
-    process.send_signal(number)
+    for _ in range(2):  # as `timeout` does, to the process and to its group
+        process.send_signal(number)
     process.communicate(timeout=30)
     assert process.returncode == 130
-    for rank, log in enumerate(logs):
-        assert log.read_text() == f"working as {rank}\ntold {number.value}\n"
+    for rank in (0, 1):
+        assert site.log(rank) == f"working as {rank}\ntold {told}\n"
+
+
+def test_a_signal_while_the_others_are_stopped_leaves_nobody_behind(site):
+    fate = {"0": "deaf", "1": "kill"}
+    process = site.start(site.table(devices=2), site.config, "[0,2]", "train", fate=fate)
+    wait_for(lambda: "deaf" in site.log(0) and "working" in site.log(1))
+    time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGKILL
+    assert not Path(f"/proc/{site.log(0).split()[-1]}").exists()
+
+
+def test_ranks_end_with_a_launcher_that_is_killed(site):
+    process = site.start(site.table(devices=2), site.config, "[0,2]", "train", fate=HANG)
+    wait_for(lambda: all("working" in site.log(rank) for rank in (0, 1)))
+    time.sleep(0.2)
+    process.kill()
+    process.communicate(timeout=30)
+    wait_for(lambda: all("told 15" in site.log(rank) for rank in (0, 1)))
+
+
+def test_another_run_in_the_directory_is_refused_before_it_is_touched(site):
+    log = site.folder / "out" / "log" / "rank_0" / "mindformer.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("of the other\n")
+    with only_run_in(site.folder / "out"):
+        code, _, err = site.run(site.table(devices=2), site.config, "[0,2]", "train")
+    assert code == 2
+    assert "another run trains in" in err
+    assert site.log(0) == "of the other\n"
+    assert not site.ranks()
+
+
+def test_a_log_goes_on_and_its_tail_is_of_this_run(site):
+    log = site.folder / "out" / "log" / "rank_1" / "mindformer.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("of an earlier run\n")
+    code, out, _ = site.run(site.table(devices=2), site.config, "[0,2]", "train", fate={"1": 7})
+    assert code == 7
+    assert out.endswith(f"the end of its log, {log}:\n  working as 1\n")
+    assert site.log(1) == "of an earlier run\nworking as 1\n"
 
 
 def test_restarts(site):
@@ -129,11 +176,39 @@ def test_restarts(site):
     assert out.count("ended with signal SIGKILL") == 3
 
 
-def test_what_would_only_fail_again_is_not_restarted(site):
+def test_a_restart_does_not_go_on_with_the_run_that_was_to_be_left(site):
+    """With --resume_training False, and death before the new run has saved anything."""
+    folder = site.folder / "out" / "checkpoint" / "rank_0"
+    (folder / "mae_rank_0-1_1").mkdir(parents=True)
+    options = ["--max_restarts", "1", site.table(devices=1), site.config, "[0,1]", "train"]
+    options += ["--", "--resume_training", "False"]
+    code, out, _ = site.run(*options, fate={"0": ["kill", 0]})
+    assert code == 0
+    assert "restart 1 of 1" in out
+    assert "--resume_training=True" not in site.seen(0)["argv"]
+    site.records.joinpath("0.json").unlink()
+    launcher, _, rank = site.python.read_text().rpartition("exec")
+    site.python.write_text(f"{launcher}mkdir -p {folder}/new; exec{rank}")
+    assert site.run(*options, fate={"0": ["kill", 0]})[0] == 0
+    assert site.seen(0)["argv"][-1] == "--resume_training=True"
+
+
+@pytest.mark.parametrize("own", [2, 130, 143])  # wrong settings, told to end
+def test_what_would_only_fail_again_is_not_restarted(site, own):
     options = ["--max_restarts", "3", site.table(devices=2), site.config, "[0,2]", "train"]
-    code, out, _ = site.run(*options, fate={"0": 2, "1": "hang"})
-    assert code == 2
+    code, out, _ = site.run(*options, fate={"0": own, "1": "hang"})
+    assert code == own
     assert "restart" not in out
+
+
+def test_the_configuration_is_read_as_the_ranks_read_it(site):
+    base = site.config.rename(site.folder / "base.yaml")
+    site.config.write_text("base_config: base.yaml\noutput_dir: other\n")
+    options = ["--dry_run", site.table(), site.config, "[0,2]", "train", "--", "--options"]
+    code, out, _ = site.run(*options, "context.device_target=CPU", "output_dir=third")
+    assert (code, out.count("MS_WORKER ")) == (0, 2)
+    assert out.count(f"LOCAL_DEFAULT_PATH={site.folder / 'third'} ") == 2
+    assert base.is_file()
 
 
 def test_without_a_rank_table_the_ranks_meet_at_a_scheduler(site):
@@ -188,6 +263,25 @@ def test_cpu_ranks_share_the_cores(site):
         (["{table}", "{config}"], "expected RANK_TABLE_FILE CONFIG [0,8] RUN_MODE"),
         (["no.json", "{config}", "[0,8]", "train"], "no.json': No such file"),
         (["--max_restarts", "-1", "{config}", "[0,8]", "train"], "0 or more is expected"),
+        (["--master_port", "70000", "{config}", "[0,8]", "train"], "1 to 65535 is expected, given"),
+        (["no.json", "{config}", "[0,2]", "train", *CPU], "no.json': No such file"),
+        (["{config}", "[0,2]", "train", "--", "--output_dir", "{config}"], "log': Not a directory"),
+        (["{config}", "[0,2]", "train", "--", "--context=7"], "context: input should be"),
+        (["{config}", "[0,2]", "train", "--", "--epoch", "7"], "unknown argument '--epoch'"),
+        (["--master_addr", "::1", "{config}", "[0,2]", "train", *CPU], "cluster has IPv4 only"),
+        (
+            [
+                "--master_addr",
+                "203.0.113.9",
+                "--master_port",
+                "9",
+                "{config}",
+                "[0,2]",
+                "train",
+                *CPU,
+            ],
+            "rank 0's server cannot listen on 203.0.113.9 port 9: Cannot assign",
+        ),
     ],
 )
 def test_bad_usage(site, arguments, said):
@@ -197,6 +291,17 @@ def test_bad_usage(site, arguments, said):
     assert said.format(**names) in err
     assert "Traceback" not in err
     assert not site.ranks()
+
+
+def test_a_port_in_use(site):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        options = ["--master_port", port, site.config, "[0,2]", "train", *CPU]
+        code, _, err = site.run(*options)
+    assert code == 2
+    assert f"cannot listen on 127.0.0.1 port {port}: Address already in use" in err
 
 
 def test_a_server_has_one_servers_ranks(site):

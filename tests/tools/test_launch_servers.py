@@ -40,7 +40,7 @@ def test_the_documents_loop_over_twelve_servers(site):
     """
     environment = site.environment()
     environment["PATH"] = f"{site.folder}:{environment['PATH']}"
-    site.config.write_text(f"output_dir: {site.folder / 'out'}\n")
+    site.write_config(output_dir=str(site.folder / "out"))
     done = subprocess.run(
         ["bash", "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True
     )
@@ -73,3 +73,15 @@ def test_what_fails_at_once_is_reported_before_going_to_the_background(site):
     code, out, _ = site.run(table, site.config, "[0,8]", "train", "16", fate={"5": 3})
     assert code == 3
     assert "rank 5 ended with exit code 3" in out
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_before_it_goes_to_the_background(site, number):
+    fate = {str(rank): "hang" for rank in range(8)}
+    process = site.start(site.table(servers=2), site.config, "[0,8]", "train", "16", fate=fate)
+    wait_for(lambda: all("working" in site.log(rank) for rank in range(8)))
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (130, "")
+    assert "run in the background" not in out
+    assert all(f"told {number.value}" in site.log(rank) for rank in range(8))

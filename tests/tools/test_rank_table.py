@@ -131,8 +131,14 @@ def test_ranges_are_read_as_people_write_them(text, tool):
         (["--device_num", "[0,2)", "--visible_devices", "1,1"], "'1,1' names a device twice"),
         (["--device_num", "[0,2)", "--visible_devices", "1;2"], "'1;2' given; expected"),
         (["--device_num", "[0,2)", "--visible_devices", "7,8"], "8 given, but the server has"),
-        (["--server_ip", "127.0.1.1"], "127.0.1.1 is an address of this machine alone"),
-        (["--server_ip", "::1"], "::1 is an address of this machine alone"),
+        (["--device_num", "(0,8)"], "'(0,8)' is not a range"),  # which would begin at 1
+        (["--device_num", "[0,2)", "--visible_devices", "01,1"], "'01,1' names a device twice"),
+        (["--server_ip", "127.0.1.1"], "127.0.1.1 is no address that others can use"),
+        (["--server_ip", "::1"], "::1 is no address that others can use"),
+        (["--server_ip", "::ffff:127.0.0.1"], "::ffff:127.0.0.1 is no address that others can"),
+        (["--server_ip", "localhost"], "localhost is no address that others can use"),
+        (["--server_ip", "10.0.0.256"], "10.0.0.256 is no address that others can use"),
+        (["--server_ip", "10.0.0.1,10.0.0.2"], "'10.0.0.1,10.0.0.2' given; expected one address"),
         (["--server_ip", "10.0.0.1 x"], "'10.0.0.1 x' given; expected one address"),
     ],
 )
@@ -183,7 +189,7 @@ def test_a_server_name_without_an_address(capsys, tool, monkeypatch):
     assert "'no-such-name.invalid', has no address (x)" in refused(capsys, hccl_tools)
     answer = [(None, None, None, None, ("127.0.1.1", 0))]
     monkeypatch.setattr(hccn.socket, "getaddrinfo", lambda *_: answer)
-    assert "127.0.1.1 is an address of this machine alone" in refused(capsys, hccl_tools)
+    assert "127.0.1.1 is no address that others can use" in refused(capsys, hccl_tools)
 
 
 def test_ipv6(tool):
@@ -231,7 +237,7 @@ def test_merging_refuses_what_would_be_wrong(capsys):
         capsys, merge_hccl, one, same
     )
     half = save("hccl_c.json", table_of("10.0.0.2", ["192.1.1.3"]) | {"status": "initializing"})
-    assert "status: 'initializing' given" in refused(capsys, merge_hccl, one, half)
+    assert "status: input should be 'completed'" in refused(capsys, merge_hccl, one, half)
     both = json.loads((DOCUMENTS / "rank_table_16_cards.json").read_text())
     both["server_list"][1]["server_id"] = "yy"
     renamed = save("hccl_all.json", both)
@@ -258,20 +264,30 @@ def broken(**changes):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"version": "2.0"}, "version: '2.0' given, allowed: 1.0, 1.2"),
-        ({"version": "1.2"}, "super_device_id of device 0, 1 is not a string"),
-        ({"version": "1.2"}, "super_pod_list is missing"),
-        ({"status": "initializing"}, "status: 'initializing' given"),
+        ({"version": "2.0"}, "version: input should be '1.0' or '1.2', given '2.0'"),
+        ({"version": "1.2"}, "super_device_id: missing for device 0 of 10.0.0.1, 1 of 10.0.0.1"),
+        ({"status": "initializing"}, "status: input should be 'completed', given 'initializing'"),
         ({"server_count": "2"}, "server_count: 2 given, 1 are listed"),
-        ({"server_list": []}, "server_list is missing or empty"),
-        ({"server__device": []}, "no device listed"),
-        ({"server__server_id": "127.0.0.1"}, "127.0.0.1 is an address of this machine alone"),
-        ({"device__device_ip": "192.1.1.1"}, "device_ip 192.1.1.1 is 2 times"),
-        ({"device__device_ip": "192.1.1"}, "device_ip '192.1.1' is not an address"),
+        ({"server_list": []}, "server_list: list should have at least 1 item"),
+        ({"server_list": [1]}, "server_list.0: input should be a valid dictionary"),
+        ({"server__device": []}, "server_list.0.device: list should have at least 1 item"),
+        (
+            {"server__device": None},
+            "server_list.0.device: input should be a valid list, given None",
+        ),
+        ({"server__server_id": "127.0.0.1"}, "server_list.0.server_id: 127.0.0.1 is no address"),
+        ({"server__server_id": []}, "server_list.0.server_id: input should be a valid string"),
+        ({"device__device_ip": "192.1.1.1"}, "device_ip 192.1.1.1 is 2 times in 10.0.0.1"),
+        ({"device__device_ip": "192.1.1"}, "device.1.device_ip: '192.1.1' is not an address"),
+        ({"device__device_ip": "0.0.0.0"}, "device.1.device_ip: '0.0.0.0' is not an address"),
         ({"device__device_id": "0"}, "device_id 0 is 2 times"),
-        ({"device__device_id": 1}, "device_id of device 1 is not a string"),
+        ({"device__device_id": 1}, "device.1.device_id: input should be a valid string, given 1"),
+        ({"device__device_id": "x"}, "device.1.device_id: string should match pattern"),
         ({"device__rank_id": "2"}, "0 to 1 expected, each once; device 1 has '2'"),
         ({"device__rank_id": "0"}, "0 to 1 expected, each once; device 1 has '0'"),
+        ({"device__rank_id": 1}, "device.1.rank_id: input should be a valid string, given 1"),
+        ({"group_list": [1]}, "group_list.0: input should be a valid dictionary"),
+        ({"group_list": [{"instance_list": None}]}, "group_list.0.instance_list: input should be"),
     ],
 )
 def test_check_says_what_is_wrong(changes, said, capsys):
@@ -282,9 +298,36 @@ def test_check_says_what_is_wrong(changes, said, capsys):
     assert said in error
 
 
+def super_node(server, ids, pods=None):
+    """A table of version 1.2, its devices known by these numbers in super-node 3."""
+    table = table_of(server, [f"192.1.{server[-1]}.{i + 1}" for i in range(len(ids))])
+    for device, number in zip(table["server_list"][0]["device"], ids, strict=True):
+        device["super_device_id"] = number
+    listed = [{"super_pod_id": "3", "server_list": [{"server_id": server}]}]
+    return table | {"version": "1.2", "super_pod_list": listed if pods is None else pods}
+
+
+def test_check_of_super_nodes(capsys):
+    for pods, said in (
+        ([], "super_pod_list: must list each server of server_list once"),
+        ([1], "super_pod_list.0: input should be a valid dictionary"),
+        ([{"server_list": []}], "super_pod_list.0.super_pod_id: missing"),
+        ([{"super_pod_id": "3", "server_list": [7]}], "super_pod_list.0.server_list.0: input"),
+    ):
+        name = save("table.json", super_node("10.0.0.1", ["4", "5"], pods))
+        assert said in refused(capsys, hccl_tools, "--check", name)
+    one = save("hccl_a.json", super_node("10.0.0.1", ["4", "5"]))
+    two = save("hccl_b.json", super_node("10.0.0.2", ["6", "5"]))
+    assert "super_device_id 5 is 2 times in super_pod 3" in refused(capsys, merge_hccl, one, two)
+    two = save("hccl_b.json", super_node("10.0.0.2", ["6", "7"]))
+    assert run(merge_hccl, one, two) == 0
+    assert run(hccl_tools, "--check", "hccl_2s_4p.json") == 0
+
+
 def test_check_of_files_that_are_no_tables(capsys):
-    Path("half.json").write_text('{"version": "1.0",')
-    assert "not JSON" in refused(capsys, hccl_tools, "--check", "half.json")
+    for text in ('{"version": "1.0",', "[" * 100_000):
+        Path("half.json").write_text(text)
+        assert "not JSON" in refused(capsys, hccl_tools, "--check", "half.json")
     assert "No such file" in refused(capsys, hccl_tools, "--check", "none.json")
 
 
@@ -298,7 +341,7 @@ def modelarts():
 
 def test_modelarts_tables(capsys):
     new = table_of("10.155.111.140", [f"192.1.1.{i + 1}" for i in range(8)])
-    del new["server_list"][0]["host_nic_ip"]
+    del new["server_list"][0]["host_nic_ip"], new["version"]
     for table in (modelarts(), new):
         name = save("jobstart_hccl.json", table)
         assert run(hccl_tools, "--check", name) == 0

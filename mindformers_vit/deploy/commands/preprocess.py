@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    processor, pixels = find_processor(arguments.model)
+    processor, pixels, id2label = find_processor(arguments.model)
     made = preprocess(
         processor,
         arguments.image_dir,
@@ -41,14 +41,15 @@ def run(arguments: argparse.Namespace) -> None:
         pixels=arguments.pixels or pixels,
         num_workers=arguments.num_workers,
         num_samples=arguments.num_samples,
+        id2label=id2label,
     )
     logger.info("%d images in %d files in %s", made.num_images, len(made.files), arguments.output)
 
 
-def find_processor(model: str) -> tuple[Any, Any]:
-    """The model's own processor, and the kind of pixels that it is to make."""
+def find_processor(model: str) -> tuple[Any, Any, dict[int, str] | None]:
+    """The model's own processor, the kind of pixels that it is to make, names of the classes."""
     if Path(model).suffix not in (".onnx", ".mindir", ".air"):
-        return AutoProcessor.from_pretrained(model), "normalised"
+        return AutoProcessor.from_pretrained(model), "normalised", None
     manifest = read_model_manifest(model)
     processor_class = find_arch(manifest.arch).load_processor_class()
-    return processor_class.from_dict(manifest.processor), manifest.pixels
+    return processor_class.from_dict(manifest.processor), manifest.pixels, manifest.id2label

@@ -8,6 +8,8 @@ import shlex
 from pathlib import Path
 
 from mindformers_vit.config.loader import find_config, load_yaml, parse_override, set_dotted
+from mindformers_vit.data.class_folders import check_class_folders
+from mindformers_vit.data.sources import open_source
 from mindformers_vit.deploy.atc import atc_command, write_op_precision
 from mindformers_vit.deploy.benchmark import benchmark
 from mindformers_vit.deploy.commands.counts import count
@@ -50,7 +52,9 @@ def run(arguments: argparse.Namespace) -> None:
     model = _export(arguments)
     own = read_model_manifest(model).batch_size
     sizes = arguments.batch_sizes if own is None else [own]
-    processor, pixels = find_processor(str(model))
+    processor, pixels, id2label = find_processor(str(model))
+    if not arguments.label_file:
+        check_class_folders(id2label, open_source(arguments.image_dir).classes, "--image_dir")
     preprocess(
         processor,
         arguments.image_dir,
@@ -58,6 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
         pixels=pixels,
         num_workers=arguments.num_workers,
         num_samples=arguments.num_samples,
+        id2label=id2label,
     )
     results = infer(
         model, output / "inputs", output, output_dirname="results",

@@ -15,10 +15,10 @@ from mindformers_vit.registry import callbacks
 class CheckpointMonitor(Callback):
     """Every `save_checkpoint_steps` updates, or every `save_checkpoint_epochs`, and at the end."""
 
-    prefix: str = Field("mindformers", pattern=r"^[A-Za-z0-9_.]+$")
+    prefix: str = Field("mindformers", pattern=r"^[A-Za-z0-9_.]+$")  # of their names
     save_checkpoint_steps: int | None = Field(None, gt=0)
     save_checkpoint_epochs: int | None = Field(None, gt=0)
-    keep_checkpoint_max: int = Field(5, gt=0)
+    keep_checkpoint_max: int = Field(5, gt=0)  # the newest ones
     keep_every_n_epochs: int | None = Field(None, gt=0)  # new: of these the newest stays for good
     checkpoint_format: Literal["safetensors", "ckpt"] = "safetensors"
     integrated_save: Any = None  # MindFormers': a checkpoint here is always whole

@@ -15,7 +15,6 @@ from mindformers_vit.engine.callbacks.base import Callback
 from mindformers_vit.engine.loop import TrainLoop
 from mindformers_vit.engine.painter import PICTURES, Painter
 from mindformers_vit.engine.plan import Plan
-from mindformers_vit.report.confusion import Confusion
 from mindformers_vit.report.write import write_report
 
 _SHARE = 0.002  # of the run's time that rewriting the page may take
@@ -33,7 +32,7 @@ class ReportWriter(Callback):
     _source: Any = PrivateAttr(None)  # what is evaluated
     _train_paths: Any = PrivateAttr(())
     _painter: Any = PrivateAttr(None)
-    _confusion: Any = PrivateAttr(None)
+    _answers: Any = PrivateAttr(None)  # of the last evaluation of a classifier
     _began: float = PrivateAttr(0.0)
     _spent: float = PrivateAttr(0.0)
     _works: bool = PrivateAttr(True)  # the last page could be written
@@ -48,11 +47,9 @@ class ReportWriter(Callback):
         writer._source, writer._train_paths = evaluation, train.paths
         return writer
 
-    def observe(self, batch: dict[str, Any], logits: Any) -> None:
-        """A batch of an evaluation of a classifier."""
-        if self._confusion is None:
-            self._confusion = Confusion()
-        self._confusion.add(batch, logits)
+    def observe(self, answers: Any) -> None:
+        """Keep what an evaluation of a classifier found."""
+        self._answers = answers
 
     def on_train_begin(self, loop: TrainLoop) -> None:
         self._began = time.perf_counter()
@@ -77,12 +74,11 @@ class ReportWriter(Callback):
             self._write_if_due(loop)
 
     def on_evaluate_end(self, loop: TrainLoop) -> None:
-        confusion, self._confusion = self._confusion, None
-        if confusion is None:
+        if self._answers is None:
             return
         with reporting.harmless("writing report/evaluation.json"):
             reporting.write_evaluation(
-                self._plan, loop.output_dir, confusion, self._source, loop.metrics, loop.epoch
+                self._plan, loop.output_dir, self._answers, self._source, loop.metrics, loop.epoch
             )
 
     def on_train_end(self, loop: TrainLoop) -> None:

@@ -33,16 +33,9 @@ def parameter_specs(config: BeitConfig) -> p.ParamSpecs:
 def encoder_specs(config: BeitConfig) -> p.ParamSpecs:
     """Embedding, tables and blocks: what pretraining and classifiers share."""
     width = config.hidden_size
-    fan_in = config.num_channels * config.patch_size**2
     specs = {
         "cls_token": p.ParamSpec((1, 1, width), p.normal(config.initializer_range)),
-        **p.patch_embed(
-            "patch_embed",
-            config.num_channels,
-            config.patch_size,
-            width,
-            weight=p.torch_default(fan_in),
-        ),
+        **p.patch_embed(config.num_channels, config.patch_size, width),
     }
     if config.use_shared_relative_position_bias:
         specs[SHARED_TABLE] = _table(config)

@@ -163,12 +163,27 @@ def block(name: str, width: int, hidden: int, *, weight: Init, qkv_bias: bool) -
     }
 
 
+def blocks(name: str, config: Any, *, weight: Init) -> ParamSpecs:
+    """`name.0`, `name.1`, ...: the blocks of a trunk with these settings (`TransformerConfig`)."""
+    specs: ParamSpecs = {}
+    for i in range(config.num_hidden_layers):
+        specs |= block(
+            f"{name}.{i}",
+            config.hidden_size,
+            config.intermediate_size,
+            weight=weight,
+            qkv_bias=config.qkv_bias,
+        )
+    return specs
+
+
 def patch_embed(
-    name: str, channels: int, patch_size: int, width: int, *, weight: Init
+    channels: int, patch_size: int, width: int, *, weight: Init | None = None
 ) -> ParamSpecs:
-    """`name.proj` in convolution layout (D, C, P, P); its bias keeps PyTorch's default."""
-    fan_in = channels * patch_size**2
+    """`patch_embed.proj` in convolution layout (D, C, P, P), as PyTorch would unless told."""
+    default = torch_default(channels * patch_size**2)
+    shape = (width, channels, patch_size, patch_size)
     return {
-        f"{name}.proj.weight": ParamSpec((width, channels, patch_size, patch_size), weight),
-        f"{name}.proj.bias": ParamSpec((width,), torch_default(fan_in)),
+        "patch_embed.proj.weight": ParamSpec(shape, weight or default),
+        "patch_embed.proj.bias": ParamSpec((width,), default),
     }

@@ -10,11 +10,8 @@ K = num_labels.
 from __future__ import annotations
 
 import mindspore as ms
-from mindspore import nn, ops
+from mindspore import ops
 
-from mindformers_vit.models.base import PreTrainedModel
-from mindformers_vit.models.layers.block import Block
-from mindformers_vit.models.layers.drop_path import drop_path_rates
 from mindformers_vit.models.layers.linear import Linear, zeros_parameter
 from mindformers_vit.models.layers.norm import LayerNorm
 from mindformers_vit.models.lvvit import lvvit_loading, lvvit_params
@@ -22,6 +19,7 @@ from mindformers_vit.models.lvvit.lvvit_config import FAMILY, LVViTConfig
 from mindformers_vit.models.lvvit.lvvit_stem import ConvStem
 from mindformers_vit.models.lvvit.lvvit_training import TokenLabelForward
 from mindformers_vit.models.lvvit.mix_token import box_mask, mix_with_partner
+from mindformers_vit.models.transformer import Block, Transformer, block_list
 
 AUX_SHARE = 0.5  # of the strongest token in the logits of evaluation
 
@@ -30,24 +28,15 @@ class SkipBlock(Block):
     """A `Block` whose branches are divided by `skip_lam` before they are added."""
 
     def __init__(self, config: LVViTConfig, drop_path_rate: float) -> None:
-        super().__init__(
-            config.hidden_size,
-            num_heads=config.num_attention_heads,
-            hidden=config.intermediate_size,
-            eps=config.layer_norm_eps,
-            qkv_bias=config.qkv_bias,
-            drop_path_rate=drop_path_rate,
-            compute_dtype=config.compute_dtype,
-        )
+        super().__init__(config, drop_path_rate)
         self.skip_lam = config.skip_lam
 
-    def construct(self, x: ms.Tensor, noise: ms.Tensor | None = None) -> ms.Tensor:
-        """x (B, T, D), noise (B, 2) of this block or None (nothing is dropped) -> (B, T, D)."""
-        x = x + self.kept(self.attn(self.norm1(x)), noise, 0) / self.skip_lam  # (B, T, D)
-        return x + self.kept(self.mlp(self.norm2(x)), noise, 1) / self.skip_lam  # (B, T, D)
+    def kept(self, branch: ms.Tensor, noise: ms.Tensor | None, number: int) -> ms.Tensor:
+        """What is added of branch 0 or 1: (B, T, D) float32."""
+        return super().kept(branch, noise, number) / self.skip_lam
 
 
-class LVViTForImageClassification(PreTrainedModel):
+class LVViTForImageClassification(Transformer):
     """`construct(pixel_values, drop_noise=None, mix_box=None)`.
 
     In evaluation the logits (B, K): the class token's + 0.5 · the largest of all other tokens'.
@@ -64,17 +53,11 @@ class LVViTForImageClassification(PreTrainedModel):
     training_cell = TokenLabelForward
 
     def __init__(self, config: LVViTConfig, *, seed: int = 0) -> None:
-        super().__init__(config)
+        super().__init__(config, ConvStem(config))
         width, dtype = config.hidden_size, config.compute_dtype
         self.grid = config.grid
-        self.num_features = width
-        self.num_layers = config.num_hidden_layers
-
-        self.patch_embed = ConvStem(config)
-        self.cls_token = zeros_parameter((1, 1, width))
         self.pos_embed = zeros_parameter((1, config.num_patches + 1, width))
-        rates = drop_path_rates(config.drop_path_rate, config.num_hidden_layers)
-        self.blocks = nn.CellList([SkipBlock(config, rate) for rate in rates])
+        self.blocks = block_list(config, config.drop_path_rate, SkipBlock)
         self.norm = LayerNorm(width, eps=config.layer_norm_eps)
         self.head = Linear(width, config.num_labels, compute_dtype=dtype)
         self.aux_head = Linear(width, config.num_labels, compute_dtype=dtype)
@@ -120,14 +103,8 @@ class LVViTForImageClassification(PreTrainedModel):
         x = self.patch_embed(pixel_values)  # (B, N, D)
         if mix_box is not None:
             x = mix_with_partner(x, box_mask(mix_box, self.grid))  # (B, N, D)
-        x = ops.cat((ops.tile(self.cls_token, (x.shape[0], 1, 1)), x), 1)  # (B, T, D)
-        x = x + self.pos_embed  # (B, T, D)
-        for i, block in enumerate(self.blocks):
-            if drop_noise is None:
-                x = block(x)  # (B, T, D)
-            else:
-                x = block(x, drop_noise[:, 2 * i : 2 * i + 2])  # (B, T, D)
-        return self.norm(x)  # (B, T, D)
+        x = self.with_token(self.cls_token, x) + self.pos_embed  # (B, T, D)
+        return self.norm(self.run_blocks(x, drop_noise))  # (B, T, D)
 
     def forward_heads(self, x: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
         """(B, T, D) -> (B, K) of the class token and (B, N, K) of the others, float32."""

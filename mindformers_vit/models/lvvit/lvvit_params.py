@@ -16,22 +16,15 @@ def parameter_specs(config: LVViTConfig) -> p.ParamSpecs:
     """Every parameter of `LVViTForImageClassification(config)`, by name."""
     width = config.hidden_size
     normal = p.normal(config.initializer_range)
-    specs = {
+    return {
         "cls_token": p.ParamSpec((1, 1, width), normal),
         "pos_embed": p.ParamSpec((1, config.num_patches + 1, width), normal),
         **_stem(config),
+        **p.blocks("blocks", config, weight=normal),
+        **p.norm("norm", width),
+        **p.linear("head", width, config.num_labels, weight=normal),
+        **p.linear("aux_head", width, config.num_labels, weight=normal),
     }
-    for i in range(config.num_hidden_layers):
-        specs |= p.block(
-            f"blocks.{i}",
-            width,
-            config.intermediate_size,
-            weight=normal,
-            qkv_bias=config.qkv_bias,
-        )
-    specs |= p.norm("norm", width)
-    specs |= p.linear("head", width, config.num_labels, weight=normal)
-    return specs | p.linear("aux_head", width, config.num_labels, weight=normal)
 
 
 def _stem(config: LVViTConfig) -> p.ParamSpecs:
@@ -42,5 +35,4 @@ def _stem(config: LVViTConfig) -> p.ParamSpecs:
         weight = p.torch_default(channels * kernel**2)
         specs[f"{name}.conv{number}.weight"] = p.ParamSpec((stem, channels, kernel, kernel), weight)
         specs |= p.batch_norm(f"{name}.bn{number}", stem)
-    weight = p.torch_default(stem * side**2)
-    return specs | p.patch_embed(name, stem, side, config.hidden_size, weight=weight)
+    return specs | p.patch_embed(stem, side, config.hidden_size)

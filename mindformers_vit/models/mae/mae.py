@@ -12,16 +12,15 @@ from __future__ import annotations
 import mindspore as ms
 from mindspore import ops
 
-from mindformers_vit.models.base import PreTrainedModel
-from mindformers_vit.models.layers.block import block_list
 from mindformers_vit.models.layers.linear import Linear, zeros_parameter
 from mindformers_vit.models.layers.norm import LayerNorm
-from mindformers_vit.models.layers.patch_embed import PatchEmbed, patchify
+from mindformers_vit.models.layers.patch_embed import patchify
 from mindformers_vit.models.mae import mae_loading, mae_params
 from mindformers_vit.models.mae.mae_config import FAMILY, ViTMAEConfig
+from mindformers_vit.models.transformer import Transformer, block_list
 
 
-class ViTMAEForPreTraining(PreTrainedModel):
+class ViTMAEForPreTraining(Transformer):
     """`construct(pixel_values, noise) -> (loss, pred, mask)`.
 
     Args:
@@ -35,44 +34,20 @@ class ViTMAEForPreTraining(PreTrainedModel):
 
     def __init__(self, config: ViTMAEConfig, *, seed: int = 0) -> None:
         super().__init__(config)
-        width = config.hidden_size
-        self.patch_size = config.patch_size
         self.num_visible = config.num_visible
         self.norm_pix_loss = config.norm_pix_loss
-        self.num_features = width
-        self.num_layers = config.num_hidden_layers
-        dtype = config.compute_dtype
-        tokens = config.num_patches + 1
+        dtype, tokens = config.compute_dtype, config.num_patches + 1
 
-        self.patch_embed = PatchEmbed(
-            config.num_channels, config.patch_size, width, compute_dtype=dtype
-        )
-        self.cls_token = zeros_parameter((1, 1, width))
+        width = config.hidden_size
         self.pos_embed = zeros_parameter((1, tokens, width), trainable=False)
-        self.blocks = block_list(
-            config.num_hidden_layers,
-            width,
-            num_heads=config.num_attention_heads,
-            hidden=config.intermediate_size,
-            eps=config.layer_norm_eps,
-            qkv_bias=config.qkv_bias,
-            compute_dtype=dtype,
-        )
+        self.blocks = block_list(config)
         self.norm = LayerNorm(width, eps=config.layer_norm_eps)
 
         width = config.decoder_hidden_size
         self.decoder_embed = Linear(config.hidden_size, width, compute_dtype=dtype)
         self.mask_token = zeros_parameter((1, 1, width))
         self.decoder_pos_embed = zeros_parameter((1, tokens, width), trainable=False)
-        self.decoder_blocks = block_list(
-            config.decoder_num_hidden_layers,
-            width,
-            num_heads=config.decoder_num_attention_heads,
-            hidden=config.decoder_intermediate_size,
-            eps=config.layer_norm_eps,
-            qkv_bias=config.qkv_bias,
-            compute_dtype=dtype,
-        )
+        self.decoder_blocks = block_list(config.decoder)
         self.decoder_norm = LayerNorm(width, eps=config.layer_norm_eps)
         self.decoder_pred = Linear(width, config.patch_pixels, compute_dtype=dtype)
         self.init_weights(seed)
@@ -101,7 +76,6 @@ class ViTMAEForPreTraining(PreTrainedModel):
     ) -> tuple[ms.Tensor, ms.Tensor, ms.Tensor]:
         """latent (B, K + 1, D) with the class token first, mask (B, N), ids_restore (B, N)."""
         patches = patchify(pixel_values, self.patch_size)  # (B, N, P·P·C)
-        b = patches.shape[0]
         ids_shuffle = ops.argsort(noise)  # (B, N)
         ids_restore = ops.argsort(ids_shuffle.astype(ms.float32))  # (B, N)
         ids_keep = ids_shuffle[:, : self.num_visible]  # (B, K)
@@ -109,19 +83,15 @@ class ViTMAEForPreTraining(PreTrainedModel):
 
         x = self.patch_embed(take_rows(patches, ids_keep))  # (B, K, D)
         x = x + ops.gather(self.pos_embed[0, 1:], ids_keep, 0)  # (B, K, D)
-        return self._encode(x, b), mask, ids_restore
+        return self._encode(x), mask, ids_restore
 
     def forward_features(self, pixel_values: ms.Tensor) -> ms.Tensor:
         """Every patch visible: (B, C, H, W) -> (B, N + 1, D), normalised, class token first."""
-        x = self.patch_embed(patchify(pixel_values, self.patch_size))  # (B, N, D)
-        return self._encode(x + self.pos_embed[:, 1:], x.shape[0])  # (B, N + 1, D)
+        return self._encode(self.embed(pixel_values) + self.pos_embed[:, 1:])  # (B, N + 1, D)
 
-    def _encode(self, x: ms.Tensor, b: int) -> ms.Tensor:
-        cls = self.cls_token + self.pos_embed[:, :1]  # (1, 1, D)
-        x = ops.cat((ops.tile(cls, (b, 1, 1)), x), 1)  # (B, K + 1, D)
-        for block in self.blocks:
-            x = block(x)  # (B, K + 1, D)
-        return self.norm(x)  # (B, K + 1, D)
+    def _encode(self, x: ms.Tensor) -> ms.Tensor:
+        x = self.with_token(self.cls_token + self.pos_embed[:, :1], x)  # (B, K + 1, D)
+        return self.norm(self.run_blocks(x))  # (B, K + 1, D)
 
     def forward_decoder(self, latent: ms.Tensor, ids_restore: ms.Tensor) -> ms.Tensor:
         """latent (B, K + 1, D), ids_restore (B, N) -> pred (B, N, P·P·C) float32."""

@@ -27,6 +27,14 @@ class ViTMAEConfig(TransformerConfig):
         return int(self.num_patches * (1 - self.mask_ratio))
 
     @property
+    def decoder(self) -> TransformerConfig:
+        """The decoder's blocks, as a trunk's settings."""
+        names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+        shared = {name: getattr(self, name) for name in TransformerConfig.model_fields}
+        own = {name: getattr(self, f"decoder_{name}") for name in names}
+        return TransformerConfig(**{**shared, **own})
+
+    @property
     def patch_pixels(self) -> int:
         """Values in one patch, P·P·C: the width of the prediction."""
         return self.patch_size**2 * self.num_channels

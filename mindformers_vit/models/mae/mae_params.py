@@ -21,42 +21,26 @@ def parameter_specs(config: ViTMAEConfig) -> p.ParamSpecs:
 def encoder_specs(config: ViTMAEConfig) -> p.ParamSpecs:
     """The encoder's part: what the published pretraining files hold."""
     width = config.hidden_size
-    specs = {
+    return {
         "cls_token": p.ParamSpec((1, 1, width), p.normal(config.initializer_range)),
         "pos_embed": _position(config, width),
-        **p.patch_embed(
-            "patch_embed", config.num_channels, config.patch_size, width, weight=p.xavier_uniform
-        ),
+        **p.patch_embed(config.num_channels, config.patch_size, width, weight=p.xavier_uniform),
+        **p.blocks("blocks", config, weight=p.xavier_uniform),
+        **p.norm("norm", width),
     }
-    for i in range(config.num_hidden_layers):
-        specs |= p.block(
-            f"blocks.{i}",
-            width,
-            config.intermediate_size,
-            weight=p.xavier_uniform,
-            qkv_bias=config.qkv_bias,
-        )
-    return specs | p.norm("norm", width)
 
 
 def _decoder_specs(config: ViTMAEConfig) -> p.ParamSpecs:
     width = config.decoder_hidden_size
     xavier = p.xavier_uniform
-    specs = {
+    return {
         "mask_token": p.ParamSpec((1, 1, width), p.normal(config.initializer_range)),
         **p.linear("decoder_embed", config.hidden_size, width, weight=xavier),
         "decoder_pos_embed": _position(config, width),
+        **p.blocks("decoder_blocks", config.decoder, weight=xavier),
+        **p.norm("decoder_norm", width),
+        **p.linear("decoder_pred", width, config.patch_pixels, weight=xavier),
     }
-    for i in range(config.decoder_num_hidden_layers):
-        specs |= p.block(
-            f"decoder_blocks.{i}",
-            width,
-            config.decoder_intermediate_size,
-            weight=xavier,
-            qkv_bias=config.qkv_bias,
-        )
-    specs |= p.norm("decoder_norm", width)
-    return specs | p.linear("decoder_pred", width, config.patch_pixels, weight=xavier)
 
 
 def _position(config: ViTMAEConfig, width: int) -> p.ParamSpec:

@@ -19,27 +19,13 @@ def parameter_specs(config: ViTConfig) -> p.ParamSpecs:
     """Every parameter of `ViTForImageClassification(config)`, by name."""
     width = config.hidden_size
     normal = p.normal(config.initializer_range)
-    patch_fan_in = config.num_channels * config.patch_size**2
     specs = {
         "cls_token": p.ParamSpec((1, 1, width), normal),
         "pos_embed": p.ParamSpec((1, config.num_patches + 1, width), normal),
-        **p.patch_embed(
-            "patch_embed",
-            config.num_channels,
-            config.patch_size,
-            width,
-            weight=p.torch_default(patch_fan_in),
-        ),
+        **p.patch_embed(config.num_channels, config.patch_size, width),
+        **p.blocks("blocks", config, weight=normal),
+        **p.norm("fc_norm" if config.use_mean_pooling else "norm", width),
     }
-    for i in range(config.num_hidden_layers):
-        specs |= p.block(
-            f"blocks.{i}",
-            width,
-            config.intermediate_size,
-            weight=normal,
-            qkv_bias=config.qkv_bias,
-        )
-    specs |= p.norm("fc_norm" if config.use_mean_pooling else "norm", width)
     if not config.linear_probe:
         return specs | p.linear("head", width, config.num_labels, weight=normal)
     frozen = {name: replace(spec, trainable=False) for name, spec in specs.items()}
