@@ -78,6 +78,14 @@ class Loader:
         labelled = source.labels is not None if with_labels is None else with_labels
         if mixup is not None and mixup.num_classes is not None:
             num_classes = mixup.num_classes
+        problems = _problems(batch_size, num_workers, rank, world_size, noise_length)
+        problems += _label_problems(
+            source, labelled, batch_size, mixup, num_classes, label_smoothing
+        )
+        if label_maps is not None and (not labelled or num_classes is None or mixup is not None):
+            problems.append("label_maps need labels and num_classes, and go without mixup_op")
+        if problems:
+            raise ConfigError(problems)
         self._source = source
         self._seed, self._shuffle, self._drop_last = seed, shuffle, drop_last
         self._rank, self._world_size, self._num_workers = rank, world_size, num_workers
@@ -97,7 +105,6 @@ class Loader:
             token_grid=token_grid,
             label_maps=label_maps,
         )
-        self._check_settings()
         self._bad_samples = bad_samples
         self._bad: set[int] = set()  # positions
         self._length = num_batches(len(source), batch_size * world_size, drop_last=drop_last)
@@ -213,41 +220,6 @@ class Loader:
             except BadSample as error:
                 plan = self._without(plan, error)
 
-    def _check_settings(self) -> None:
-        recipe, mixup, classes = self._recipe, self._recipe.mixup, self._recipe.num_classes
-        size, smoothing, maps = recipe.batch_size, recipe.label_smoothing, recipe.label_maps
-        labelled, workers = recipe.labelled, self._num_workers
-        ranks = f"0..{self._world_size - 1}"
-        refused = [
-            (size < 1, f"batch_size must be at least 1, given {size}"),
-            (workers < 0, f"num_parallel_workers must be 0 or more, given {workers}"),
-            (
-                not 0 <= self._rank < self._world_size,
-                f"rank must be in {ranks}, given {self._rank}",
-            ),
-            (
-                recipe.noise_length < 0,
-                f"noise_length must be 0 or more, given {recipe.noise_length}",
-            ),
-            (
-                labelled and self._source.labels is None,
-                "with_labels is True but the data set has no labels",
-            ),
-            (not 0 <= smoothing < 1, f"label_smoothing must be in [0, 1), given {smoothing}"),
-            (mixup and size % 2, f"mixup_op needs an even batch_size, given {size}"),
-            (mixup and not labelled, "mixup_op needs a labelled data set"),
-            (
-                labelled and classes is None and (mixup or smoothing),
-                "num_classes is needed for mixup_op and label_smoothing",
-            ),
-            (
-                maps and (classes is None or mixup),
-                "label_maps need labels and num_classes, and go without mixup_op",
-            ),
-        ]
-        if problems := [text for is_wrong, text in refused if is_wrong]:
-            raise ConfigError(problems)
-
     def _check_data(self) -> None:
         size, labels = len(self._source), self._source.labels
         wanted = self._recipe.batch_size * self._world_size
@@ -263,3 +235,40 @@ class Loader:
                 f"{self._source.paths[at]} has class {labels[at]}, "
                 f"but num_classes is {classes} (classes 0..{classes - 1})"
             )
+
+
+def _problems(
+    batch_size: int, num_workers: int, rank: int, world_size: int, noise_length: int
+) -> list[str]:
+    found = []
+    if batch_size < 1:
+        found.append(f"batch_size must be at least 1, given {batch_size}")
+    if num_workers < 0:
+        found.append(f"num_parallel_workers must be 0 or more, given {num_workers}")
+    if not 0 <= rank < world_size:
+        found.append(f"rank must be in 0..{world_size - 1}, given {rank}")
+    if noise_length < 0:
+        found.append(f"noise_length must be 0 or more, given {noise_length}")
+    return found
+
+
+def _label_problems(
+    source: ImageSource,
+    labelled: bool,
+    batch_size: int,
+    mixup: Mixup | None,
+    num_classes: int | None,
+    label_smoothing: float,
+) -> list[str]:
+    found = []
+    if labelled and source.labels is None:
+        found.append("with_labels is True but the data set has no labels")
+    if not 0 <= label_smoothing < 1:
+        found.append(f"label_smoothing must be in [0, 1), given {label_smoothing}")
+    if mixup is not None and batch_size % 2:
+        found.append(f"mixup_op needs an even batch_size, given {batch_size}")
+    if mixup is not None and not labelled:
+        found.append("mixup_op needs a labelled data set")
+    if labelled and num_classes is None and (mixup is not None or label_smoothing):
+        found.append("num_classes is needed for mixup_op and label_smoothing")
+    return found
