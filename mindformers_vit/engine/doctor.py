@@ -65,9 +65,9 @@ def device() -> Finding:
 
 
 def compiler() -> Finding:
-    """MindSpore brings its own; a C++ compiler is only for operators of one's own."""
+    """With one, the operators for the CPU are compiled at first use; else MindSpore's are used."""
     path = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
-    return Finding("compiler", path or "no C++ compiler; not needed to train")
+    return Finding("compiler", path or "no C++ compiler; training works, slower on CPU")
 
 
 def disk() -> Finding:

@@ -2,6 +2,10 @@
 
 Each function gives a new Cell, or None where this process uses MindSpore's own operators.
 
+A gradient is one operator for each result, those of parameters first: MindSpore frees the results
+of an operator together, and left to itself it would compute what only the optimiser waits for when
+all else is done, with every activation still in memory.
+
 Legend: M rows, K, N widths, D width, B batch, T tokens, h heads, d = D / h.
 """
 
@@ -32,7 +36,8 @@ class Linear(nn.Cell):
         return self.forward(x, weight, bias)  # (M, N)
 
     def bprop(self, x, weight, bias, out, dout):
-        return self.dx(dout, weight), self.dw(dout, x), self.db(dout)  # (M, K), (N, K), (N,)
+        dw, db = self.dw(dout, x), self.db(dout)  # (N, K), (N,)
+        return self.dx(ops.depend(dout, (dw, db)), weight), dw, db  # (M, K) first
 
 
 class MatMul(nn.Cell):
@@ -48,7 +53,8 @@ class MatMul(nn.Cell):
         return self.forward(x, weight)  # (M, N)
 
     def bprop(self, x, weight, out, dout):
-        return self.dx(dout, weight), self.dw(dout, x)  # (M, K), (N, K)
+        dw = self.dw(dout, x)  # (N, K)
+        return self.dx(ops.depend(dout, dw), weight), dw  # (M, K) first
 
 
 class Gelu(nn.Cell):
@@ -66,6 +72,28 @@ class Gelu(nn.Cell):
         return (self.dx(x, dout),)
 
 
+class GeluLinear(nn.Cell):
+    """x (M, K), weight (N, K), bias (N,) -> gelu(x) weightᵀ + bias (M, N).
+
+    The gradient computes gelu(x) again, which is cheaper than to keep it: of what a transformer
+    block keeps for the backward pass it is a quarter.
+    """
+
+    def __init__(self, path: Path, matmul: str) -> None:
+        super().__init__()
+        self.forward = _operator(path, f"gelu_linear_{matmul}", lambda x, w, b: (x[0], w[0]))
+        self.dx = _operator(path, f"gelu_linear_dx_{matmul}", lambda dy, x, w: x)
+        self.dw = _operator(path, f"gelu_linear_dw_{matmul}", lambda dy, x: (dy[1], x[1]))
+        self.db = _operator(path, "column_sums", lambda dy: (dy[1],))
+
+    def construct(self, x, weight, bias):
+        return self.forward(x, weight, bias)  # (M, N)
+
+    def bprop(self, x, weight, bias, out, dout):
+        dw, db = self.dw(dout, x), self.db(dout)  # (N, K), (N,)
+        return self.dx(ops.depend(dout, (dw, db)), x, weight), dw, db  # (M, K) first
+
+
 class LayerNorm(nn.Cell):
     """x (M, D), gamma (D,), beta (D,) -> y (M, D), mean (M,), 1 / deviation (M,)."""
 
@@ -75,15 +103,16 @@ class LayerNorm(nn.Cell):
         self.forward = _operator(
             path, "layer_norm", lambda x, g, b, e: (x, (x[0],), (x[0],)), outputs=3
         )
-        self.dx = _operator(
-            path, "layer_norm_grad", lambda x, g, m, s, dy: (x, (2 * x[1],)), outputs=2
-        )
+        self.dx = _operator(path, "layer_norm_dx", lambda x, g, m, s, dy: x)
+        self.sums = _operator(path, "layer_norm_sums", lambda x, m, s, dy: (2 * x[1],))
 
     def construct(self, x, gamma, beta):
         return self.forward(x, gamma, beta, self.eps)
 
     def bprop(self, x, gamma, beta, out, dout):
-        dx, sums = self.dx(x, gamma, out[1], out[2], dout[0])  # (M, D), (2 D,)
+        dy, mean, scale = dout[0], out[1], out[2]  # (M, D), (M,), (M,)
+        sums = self.sums(x, mean, scale, dy)  # (2 D,)
+        dx = self.dx(x, gamma, mean, scale, ops.depend(dy, sums))  # (M, D)
         return dx, sums[: x.shape[1]], sums[x.shape[1] :]
 
 
@@ -135,6 +164,12 @@ def gelu() -> nn.Cell | None:
     """`Gelu`."""
     path = library.path()
     return path and Gelu(path)
+
+
+def gelu_linear() -> nn.Cell | None:
+    """`GeluLinear`, multiplying as `library.matmul()` says."""
+    path = library.path()
+    return path and GeluLinear(path, library.matmul())
 
 
 def layer_norm(eps: float) -> nn.Cell | None:

@@ -37,26 +37,47 @@ void multiply(int64_t m, int64_t n, int64_t k, Matrix a, Matrix b, float* c, con
   gemm<kBf16>(Pool::get(), m, n, k, a, b, c, n, bias);
 }
 
-// x (M, K), w (N, K), bias (N) or nothing -> x wᵀ + bias (M, N)
+// x (M, K), w (N, K), bias (N) or nullptr -> x wᵀ + bias (M, N)
 template <bool kBf16>
-void linear(const Arguments& args, int inputs) {
+void linear(const Arguments& args, const float* x, const float* bias, float* y) {
   const int64_t m = args.dim(0, 0), k = args.dim(0, 1), n = args.dim(1, 0);
-  multiply<kBf16>(m, n, k, {args[0], k, 1}, {args[1], k, 1}, args[inputs],
-                  inputs == 3 ? args[2] : nullptr);
+  multiply<kBf16>(m, n, k, {x, k, 1}, {args[1], k, 1}, y, bias);
 }
 
 // dy (M, N), w (N, K) -> dy w (M, K)
 template <bool kBf16>
-void linear_dx(const Arguments& args) {
-  const int64_t m = args.dim(0, 0), n = args.dim(0, 1), k = args.dim(1, 1);
-  multiply<kBf16>(m, k, n, {args[0], n, 1}, {args[1], 1, k}, args[2], nullptr);
+void linear_dx(const Arguments& args, int w, float* dx) {
+  const int64_t m = args.dim(0, 0), n = args.dim(0, 1), k = args.dim(w, 1);
+  multiply<kBf16>(m, k, n, {args[0], n, 1}, {args[w], 1, k}, dx, nullptr);
 }
 
 // dy (M, N), x (M, K) -> dyᵀ x (N, K)
 template <bool kBf16>
-void linear_dw(const Arguments& args) {
+void linear_dw(const Arguments& args, const float* x) {
   const int64_t m = args.dim(0, 0), n = args.dim(0, 1), k = args.dim(1, 1);
-  multiply<kBf16>(n, k, m, {args[0], 1, n}, {args[1], 1, k}, args[2], nullptr);
+  multiply<kBf16>(n, k, m, {args[0], 1, n}, {x, 1, k}, args[2], nullptr);
+}
+
+// gelu(x), in memory of the calling thread
+const float* gelu_of(const float* x, int64_t size) {
+  float* y = scratch(size);
+  each_chunk(size, [&](int64_t first, int64_t n) {
+    each_vector(n, [&](int64_t i, auto get, auto put) {
+      const V v = get(x + first + i);
+      put(y + first + i, v * normal_cdf(v));
+    });
+  });
+  return y;
+}
+
+// dy gelu'(x); dx may be dy
+void gelu_gradient(const float* x, const float* dy, float* dx, int64_t size) {
+  each_chunk(size, [&](int64_t first, int64_t n) {
+    each_vector(n, [&](int64_t i, auto get, auto put) {
+      const V v = get(x + first + i);
+      put(dx + first + i, get(dy + first + i) * (normal_cdf(v) + v * normal_density(v)));
+    });
+  });
 }
 
 }  // namespace
@@ -76,20 +97,42 @@ extern "C" void set_threads(int threads) { Pool::get().resize(threads); }
 extern "C" int has_bf16() { return kHasBf16; }
 extern "C" int lanes() { return kLanes; }
 
-OPERATOR(linear_fp32) { linear<false>(args, count - 1); }
-OPERATOR(linear_bf16) { linear<true>(args, count - 1); }
-OPERATOR(linear_dx_fp32) { linear_dx<false>(args); }
-OPERATOR(linear_dx_bf16) { linear_dx<true>(args); }
-OPERATOR(linear_dw_fp32) { linear_dw<false>(args); }
-OPERATOR(linear_dw_bf16) { linear_dw<true>(args); }
+// x (M, K), w (N, K), bias (N) or nothing -> x wᵀ + bias (M, N)
+OPERATOR(linear_fp32) { linear<false>(args, args[0], count == 4 ? args[2] : nullptr, args[count - 1]); }
+OPERATOR(linear_bf16) { linear<true>(args, args[0], count == 4 ? args[2] : nullptr, args[count - 1]); }
+
+// dy (M, N), w (N, K) -> dy w (M, K)
+OPERATOR(linear_dx_fp32) { linear_dx<false>(args, 1, args[2]); }
+OPERATOR(linear_dx_bf16) { linear_dx<true>(args, 1, args[2]); }
+
+// dy (M, N), x (M, K) -> dyᵀ x (N, K)
+OPERATOR(linear_dw_fp32) { linear_dw<false>(args, args[1]); }
+OPERATOR(linear_dw_bf16) { linear_dw<true>(args, args[1]); }
 
 // x (M, N) -> sums of its columns (N)
 OPERATOR(column_sums) {
   const int64_t n = args.dim(0, 1);
-  sum_rows(Pool::get(), args.dim(0, 0), n, args[1], [&](int64_t row, float* sums) {
-    add_to(sums, args[0] + row * n, n);
-  });
+  sum_rows(Pool::get(), args.dim(0, 0), n, args[1],
+           [&](int64_t row, float* sums) { add_to(sums, args[0] + row * n, n); });
 }
+
+// x (M, K), w (N, K), bias (N) -> gelu(x) wᵀ + bias (M, N); the activations are not kept
+OPERATOR(gelu_linear_fp32) { linear<false>(args, gelu_of(args[0], args.size(0)), args[2], args[3]); }
+OPERATOR(gelu_linear_bf16) { linear<true>(args, gelu_of(args[0], args.size(0)), args[2], args[3]); }
+
+// dy (M, N), x (M, K), w (N, K) -> (dy w) gelu'(x) (M, K)
+OPERATOR(gelu_linear_dx_fp32) {
+  linear_dx<false>(args, 2, args[3]);
+  gelu_gradient(args[1], args[3], args[3], args.size(1));
+}
+OPERATOR(gelu_linear_dx_bf16) {
+  linear_dx<true>(args, 2, args[3]);
+  gelu_gradient(args[1], args[3], args[3], args.size(1));
+}
+
+// dy (M, N), x (M, K) -> dyᵀ gelu(x) (N, K)
+OPERATOR(gelu_linear_dw_fp32) { linear_dw<false>(args, gelu_of(args[1], args.size(1))); }
+OPERATOR(gelu_linear_dw_bf16) { linear_dw<true>(args, gelu_of(args[1], args.size(1))); }
 
 // x -> gelu(x)
 OPERATOR(gelu) {
@@ -104,16 +147,7 @@ OPERATOR(gelu) {
 }
 
 // x, dy -> dy gelu'(x)
-OPERATOR(gelu_grad) {
-  each_chunk(args.size(0), [&](int64_t first, int64_t n) {
-    const float *x = args[0] + first, *dy = args[1] + first;
-    float* dx = args[2] + first;
-    each_vector(n, [&](int64_t i, auto get, auto put) {
-      const V v = get(x + i);
-      put(dx + i, get(dy + i) * (normal_cdf(v) + v * normal_density(v)));
-    });
-  });
-}
+OPERATOR(gelu_grad) { gelu_gradient(args[0], args[1], args[2], args.size(0)); }
 
 // x (M, D), gamma (D), beta (D), eps (1) -> y (M, D), mean (M), 1 / deviation (M)
 OPERATOR(layer_norm) {
@@ -125,12 +159,21 @@ OPERATOR(layer_norm) {
   });
 }
 
-// x (M, D), gamma (D), mean (M), 1 / deviation (M), dy (M, D) -> dx (M, D), dgamma and dbeta (2 D)
-OPERATOR(layer_norm_grad) {
+// x (M, D), mean (M), 1 / deviation (M), dy (M, D) -> dgamma and dbeta (2 D)
+OPERATOR(layer_norm_sums) {
   const int64_t d = args.dim(0, 1);
-  sum_rows(Pool::get(), args.dim(0, 0), 2 * d, args[6], [&](int64_t i, float* sums) {
-    norm_row_grad(args[0] + i * d, args[1], args[2][i], args[3][i], args[4] + i * d, d,
-                  args[5] + i * d, sums, sums + d);
+  sum_rows(Pool::get(), args.dim(0, 0), 2 * d, args[4], [&](int64_t i, float* sums) {
+    norm_row_sums(args[0] + i * d, args[1][i], args[2][i], args[3] + i * d, d, sums, sums + d);
+  });
+}
+
+// x (M, D), gamma (D), mean (M), 1 / deviation (M), dy (M, D) -> dx (M, D)
+OPERATOR(layer_norm_dx) {
+  const int64_t m = args.dim(0, 0), d = args.dim(0, 1), rows = std::max<int64_t>(1, kChunk / d);
+  Pool::get().run(blocks(m, rows), [&](int64_t task) {
+    for (int64_t i = task * rows; i < std::min(m, (task + 1) * rows); ++i)
+      norm_row_dx(args[0] + i * d, args[1], args[2][i], args[3][i], args[4] + i * d, d,
+                  args[5] + i * d);
   });
 }
 

@@ -59,21 +59,30 @@ inline void norm_row(const float* x, const float* gamma, const float* beta, floa
   *scale_out = scale;
 }
 
-// dx = r (γ dy - ⟨γ dy⟩ - x̂ ⟨γ dy x̂⟩), with ⟨⟩ the mean of a row; adds dy x̂ and dy to the sums.
-inline void norm_row_grad(const float* x, const float* gamma, float mean, float scale,
-                          const float* dy, int64_t d, float* dx, float* dgamma, float* dbeta) {
+// Adds dy x̂ and dy to the sums.
+inline void norm_row_sums(const float* x, float mean, float scale, const float* dy, int64_t d,
+                          float* dgamma, float* dbeta) {
+  each_vector(d, [&](int64_t i, auto get, auto put) {
+    const V g = get(dy + i), normed = (get(x + i) - mean) * scale;
+    put(dgamma + i, get(dgamma + i) + g * normed);
+    put(dbeta + i, get(dbeta + i) + g);
+  });
+}
+
+// dx = r (γ dy - ⟨γ dy⟩ - x̂ ⟨γ dy x̂⟩), with ⟨⟩ the mean of a row.
+inline void norm_row_dx(const float* x, const float* gamma, float mean, float scale,
+                        const float* dy, int64_t d, float* dx) {
   V first{}, second{};
   each_vector(d, [&](int64_t i, auto get, auto put) {
-    const V g = get(dy + i), normed = (get(x + i) - mean) * scale, product = g * normed;
-    first += g * get(gamma + i);
-    second += product * get(gamma + i);
-    put(dgamma + i, get(dgamma + i) + product);
-    put(dbeta + i, get(dbeta + i) + g);
+    const V g = get(dy + i) * get(gamma + i), normed = (get(x + i) - mean) * scale;
+    put(dx + i, g);  // γ dy as it is rounded in the mean, which may cancel it
+    first += g;
+    second += g * normed;
   });
   const float a = sum_of(first) / d, b = sum_of(second) / d;
   each_vector(d, [&](int64_t i, auto get, auto put) {
     const V normed = (get(x + i) - mean) * scale;
-    put(dx + i, (get(dy + i) * get(gamma + i) - a - normed * b) * scale);
+    put(dx + i, (get(dx + i) - a - normed * b) * scale);
   });
 }
 

@@ -1,6 +1,8 @@
 // A pool of threads for loops whose iterations are independent: who runs an iteration does not
 // matter to its result, so neither the number of threads nor the load of the machine does.
 #pragma once
+#include <pthread.h>
+
 #include <atomic>
 #include <condition_variable>
 #include <functional>
@@ -14,8 +16,9 @@ class Pool {
   using Body = std::function<void(int64_t)>;
 
   static Pool& get() {
-    static Pool* pool = new Pool;  // never destroyed: its threads may outlive static objects
-    return *pool;
+    static const int made = (renew(), pthread_atfork(nullptr, nullptr, renew));
+    (void)made;
+    return *pool_;
   }
 
   // The caller is one of the threads.
@@ -69,6 +72,11 @@ class Pool {
       loop->work();
     }
   }
+
+  // Never destroyed: its threads may outlive static objects. A fork takes no threads along, and
+  // perhaps a locked mutex; there the caller is the only thread of a new pool.
+  inline static Pool* pool_ = nullptr;
+  static void renew() { pool_ = new Pool; }
 
   std::mutex mutex_;
   std::condition_variable wake_;

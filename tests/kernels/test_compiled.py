@@ -1,6 +1,8 @@
 """The compiled library itself, called without MindSpore: bits, threads, and without AVX-512."""
 
 import ctypes
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -66,6 +68,19 @@ def test_threads_and_repetition_change_no_bit(avx512, tmp_path):
     for _ in range(20):
         for a, b in zip(first, outputs(several), strict=True):
             assert a.tobytes() == b.tobytes()
+
+
+def test_a_fork_has_the_operators_too():
+    compiled = ctypes.CDLL(str(build()))
+    compiled.set_threads(4)
+    expected = outputs(compiled)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # should it wait for threads that it does not have
+        found = outputs(compiled)
+        same = all(a.tobytes() == b.tobytes() for a, b in zip(expected, found, strict=True))
+        os._exit(0 if same else 1)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_avx512_is_masked():

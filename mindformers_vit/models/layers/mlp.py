@@ -5,6 +5,8 @@ from __future__ import annotations
 import mindspore as ms
 from mindspore import nn
 
+from mindformers_vit.kernels import cells
+from mindformers_vit.models.layers.dtype import ms_dtype
 from mindformers_vit.models.layers.gelu import Gelu
 from mindformers_vit.models.layers.linear import Linear
 
@@ -17,7 +19,15 @@ class Mlp(nn.Cell):
         self.fc1 = Linear(width, hidden, compute_dtype=compute_dtype)
         self.act = Gelu()
         self.fc2 = Linear(hidden, width, compute_dtype=compute_dtype)
+        self.hidden = hidden
+        is_float32 = ms_dtype(compute_dtype) == ms.float32
+        self.kernel = cells.gelu_linear() if is_float32 else None
+        self.has_kernel = self.kernel is not None
 
     def construct(self, x: ms.Tensor) -> ms.Tensor:
         """(..., D) -> (..., D) in `compute_dtype`."""
-        return self.fc2(self.act(self.fc1(x)))  # (..., D)
+        h = self.fc1(x)  # (..., hidden)
+        if self.has_kernel:
+            y = self.kernel(h.reshape(-1, self.hidden), self.fc2.weight, self.fc2.bias)  # (M, D)
+            return y.reshape(x.shape)  # (..., D)
+        return self.fc2(self.act(h))  # (..., D)
