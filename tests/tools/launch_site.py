@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -52,6 +53,12 @@ RECIPE = {
 }
 
 
+def as_from_a_terminal():
+    """Whatever runs the tests may ignore these (nohup, a shell's background jobs)."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Site:
     """A place to launch from: records of every process, and a yaml."""
 
@@ -84,6 +91,7 @@ class Site:
             stdout=pipe,
             stderr=pipe,
             text=True,
+            preexec_fn=as_from_a_terminal,
         )
 
     def run(self, *arguments, **options):
