@@ -9,7 +9,8 @@ cd "$(dirname "$0")/.."
 # shellcheck source=scripts/environment.sh
 . scripts/environment.sh
 
-tests=(tests/models tests/checkpoint tests/optim tests/engine tests/reliability tests/test_*.py)
+tests=(tests/models tests/checkpoint tests/optim tests/test_*.py
+    tests/engine/test_{goldens,train_step,resume,determinism,evaluate}.py)
 chosen=(-m "not fast")
 if [ "${1:-}" = --all ]; then
     tests=(tests)
