@@ -70,6 +70,14 @@ def compiler() -> Finding:
     return Finding("compiler", path or "no C++ compiler; training works, slower on CPU")
 
 
+def operators() -> Finding:
+    """Whose operators compute; to be asked once the device is set."""
+    from mindformers_vit.kernels import library
+
+    found = library.numerics()
+    return Finding("operators", "MindSpore's own" if found == "plain" else f"compiled {found}")
+
+
 def disk() -> Finding:
     free = shutil.disk_usage(Path.cwd()).free
     mend = "" if free >= _FREE else "remove old checkpoints, or set --output_dir to another disk"
@@ -136,7 +144,7 @@ def examine() -> list[Finding]:
     ]
     if any(f.mend for f in found if f.what in ("python", "mindspore", "numpy")):
         return found
-    return [*found, device(), train_step()]
+    return [*found, device(), operators(), train_step()]
 
 
 def main(argv: list[str]) -> int:
