@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 
+from mindformers_vit.errors import ConfigError
+from mindformers_vit.registry import nearest
+
 COMMANDS = {  # name -> module:function, which takes the arguments and returns the exit code
     "completion": "mindformers_vit.cli_help:completion",
     "demo": "mindformers_vit.demo.command:main",
@@ -20,9 +23,17 @@ COMMANDS = {  # name -> module:function, which takes the arguments and returns t
 
 
 def find_command(name: str) -> Callable[[list[str]], int] | None:
-    """The function of a sub-command, None if there is none of that name."""
-    if name not in COMMANDS:
+    """The function of a sub-command, None for what begins with a flag.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if name.startswith("-"):
         return None
+    if name not in COMMANDS:
+        raise ConfigError(
+            f"no command '{name}'{nearest(name, COMMANDS)}; --help lists the commands"
+        )
     module, _, function = COMMANDS[name].partition(":")
     found: Callable[[list[str]], int] = getattr(importlib.import_module(module), function)
     return found

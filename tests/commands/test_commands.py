@@ -193,3 +193,10 @@ def test_the_doctor_reports_a_train_step_that_fails(capsys, monkeypatch):
     monkeypatch.setattr(doctor, "_train", fail)
     assert cli.main(["doctor"]) == 1
     assert "wrong  train step   RuntimeError: kernel not found\n" in capsys.readouterr().out
+
+
+@pytest.mark.fast
+def test_a_command_that_is_none_is_told_the_nearest(capsys):
+    assert cli.main(["modelz"]) == 2
+    said = "error: no command 'modelz' (did you mean 'models'?); --help lists the commands\n"
+    assert capsys.readouterr().err == said
