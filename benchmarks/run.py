@@ -34,10 +34,6 @@ SIDES = {
 }  # fmt: skip
 # floating-point operations of an image: products alone, two for each multiplication
 GFLOP = {"train": 57.6, "forward": 35.1}
-IMPORTS = {
-    "import mindformers_vit": ["-c", "import mindformers_vit"],
-    "run_mindformer.py --help": [str(HERE.parent / "run_mindformer.py"), "--help"],
-}
 
 
 class Side:
@@ -130,21 +126,6 @@ def gemm_peak(rounds: int) -> list[str]:
     return [f"### GEMM peak ({load()})", *(f"- {k}: {v:.0f} GFLOP/s" for k, v in best.items())]
 
 
-def imports(rounds: int) -> list[str]:
-    """Seconds of a fresh interpreter."""
-    lines = [f"### Time to import ({load()})"]
-    for name, arguments in IMPORTS.items():
-        times = []
-        for _ in range(3 * rounds):
-            start = time.perf_counter()
-            subprocess.run(
-                [sys.executable, *arguments], check=True, cwd=HERE.parent, capture_output=True
-            )
-            times.append(time.perf_counter() - start)
-        lines.append(f"- `{name}`: {statistics.median(times):.2f} s ({spread(times, 2)})")
-    return lines
-
-
 def spread(values: list[float], digits: int = 3) -> str:
     return f"{min(values):.{digits}f}-{max(values):.{digits}f}"
 
@@ -164,7 +145,7 @@ def machine() -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--only", choices=("gemm", "train", "forward", "import"))
+    parser.add_argument("--only", choices=("gemm", "train", "forward"))
     parser.add_argument("--batch_size", type=int, nargs="+")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--turns", type=int, default=3)
@@ -173,8 +154,6 @@ def main() -> None:
     lines = machine()
     if args.only in (None, "gemm"):
         lines += gemm_peak(args.rounds)
-    if args.only in (None, "import"):
-        lines += imports(args.rounds)
     for work, batches in {"train": (8, 32), "forward": (1, 8)}.items():
         if args.only in (None, work):
             for batch in args.batch_size or batches:

@@ -57,5 +57,5 @@ class ViTForImageClassification(TokenClassifier):
 
     def pool(self, x: ms.Tensor) -> ms.Tensor:
         """(B, T, D) -> (B, D); behind the frozen encoder normalised over the batch."""
-        pooled = self.fc_norm(x[:, 1:].mean(1)) if self.mean_pooling else x[:, 0]  # (B, D)
+        pooled = super().pool(x)  # (B, D)
         return self.head_norm(ops.stop_gradient(pooled)) if self.linear_probe else pooled
