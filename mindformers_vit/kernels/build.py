@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 import filelock
@@ -16,6 +17,7 @@ FLAGS = (
     "-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-w",
     "-shared", "-fPIC", "-pthread",
 )  # fmt: skip
+MASKS = {"AVX512": "-mno-avx512f", "AMX": "-DNO_TILES"}  # what keeps a library from using it
 TIMEOUT = 300.0  # seconds for one call of the compiler
 
 
@@ -23,17 +25,17 @@ class BuildError(Exception):
     """The operators cannot be compiled here; the text says why."""
 
 
-def build(*, avx512: bool = True) -> Path:
+def build(without: Collection[str] = ()) -> Path:
     """The compiled library, from the user's cache folder if it is there.
 
     Args:
-        avx512: whether it may use AVX-512 where the CPU has it.
+        without: names in `MASKS`, of what it may not use though the CPU has it.
 
     Raises:
         BuildError: no compiler, it failed, or the cache folder cannot be written.
     """
     compiler = _compiler()
-    flags = FLAGS if avx512 else (*FLAGS, "-mno-avx512f")
+    flags = (*FLAGS, *(MASKS[name] for name in without))
     key = hashlib.sha256("\0".join([*flags, _version(compiler), _cpu()]).encode())
     for source in SOURCES:
         key.update(source.read_bytes())

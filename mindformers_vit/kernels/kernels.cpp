@@ -93,9 +93,14 @@ void gelu_gradient(const float* x, const float* dy, float* dx, int64_t size) {
   }                                                                                           \
   static void run_##name([[maybe_unused]] const Arguments& args, [[maybe_unused]] int count)
 
-extern "C" void set_threads(int threads) { Pool::get().resize(threads); }
+// 0: done; anything else: this process may not use what the library was compiled for.
+extern "C" int start(int threads) {
+  Pool::get().resize(threads);
+  return may_multiply() ? 0 : 1;
+}
 extern "C" int has_bf16() { return kHasBf16; }
 extern "C" int lanes() { return kLanes; }
+extern "C" int tiles() { return kTiles; }
 
 // x (M, K), w (N, K), bias (N) or nothing -> x wᵀ + bias (M, N)
 OPERATOR(linear_fp32) { linear<false>(args, args[0], count == 4 ? args[2] : nullptr, args[count - 1]); }

@@ -1,6 +1,7 @@
 """The compiled operators of this process: whether there are any, and how they compute.
 
-MINDFORMERS_VIT_KERNELS=0 turns them off, MINDFORMERS_VIT_AVX512=0 compiles them without AVX-512.
+MINDFORMERS_VIT_KERNELS=0 turns them off, MINDFORMERS_VIT_AVX512=0 and MINDFORMERS_VIT_AMX=0 compile
+them without AVX-512 and without AMX.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from mindformers_vit import compat
 from mindformers_vit.errors import ConfigError
-from mindformers_vit.kernels.build import BuildError, build
+from mindformers_vit.kernels.build import MASKS, BuildError, build
 
 logger = logging.getLogger(__name__)
 _matmul = "fp32"
@@ -55,7 +56,9 @@ def numerics() -> str:
     library = path()
     if library is None:
         return "plain"
-    return f"kernels of {ctypes.CDLL(str(library)).lanes()} lanes, {_matmul} matmul"
+    loaded = ctypes.CDLL(str(library))
+    tiles = ", tiles" if loaded.tiles() else ""
+    return f"kernels of {loaded.lanes()} lanes{tiles}, {_matmul} matmul"
 
 
 @functools.cache
@@ -64,19 +67,21 @@ def compiled() -> Path | None:
     if os.environ.get("MINDFORMERS_VIT_KERNELS") == "0":
         _say_plain("MINDFORMERS_VIT_KERNELS=0")
         return None
-    avx512 = os.environ.get("MINDFORMERS_VIT_AVX512") != "0"
+    masked = [name for name in MASKS if os.environ.get(f"MINDFORMERS_VIT_{name}") == "0"]
+    for name in masked:
+        logger.info("kernels without %s: MINDFORMERS_VIT_%s=0", name, name)
     try:
-        found = build(avx512=avx512)
-        library = ctypes.CDLL(str(found))
+        found = build(masked)
+        if ctypes.CDLL(str(found)).start(_threads()) != 0:
+            logger.info("kernels without AMX, which the operating system does not allow")
+            found = build([*masked, "AMX"])
+            ctypes.CDLL(str(found)).start(_threads())
     except BuildError as error:
         _say_plain(str(error))
         return None
     except OSError as error:
         _say_plain(f"the compiled library cannot be loaded: {error}")
         return None
-    library.set_threads(_threads())
-    if not avx512:
-        logger.info("kernels without AVX-512: MINDFORMERS_VIT_AVX512=0")
     return found
 
 

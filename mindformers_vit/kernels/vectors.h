@@ -73,12 +73,15 @@ inline I bits_of(V x) {
   return bits;
 }
 
-// 2^n for each n of a normal number.
-inline V power_of_two(I n) {
-  const I bits = (n + 127) << 23;
+inline V of_bits(I bits) {
   V x;
   std::memcpy(&x, &bits, sizeof(V));
   return x;
+}
+
+// 2^n for each n of a normal number.
+inline V power_of_two(I n) {
+  return of_bits((n + 127) << 23);
 }
 
 // e^x within 2 ulp where that is a normal number; 0 below, infinity above; NaN stays NaN.

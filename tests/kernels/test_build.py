@@ -45,19 +45,50 @@ def test_it_is_compiled_once(cache, compiler):
     assert not list(cache.glob("tmp*"))
 
 
-@pytest.mark.parametrize("avx512", [True, False])
-def test_the_sources_compile(avx512):
+@pytest.mark.parametrize("without", [(), *((name,) for name in building.MASKS)])
+def test_the_sources_compile(without):
     """Otherwise all tests of the operators would be left out, as where there is no compiler."""
     try:
         building._compiler()
     except BuildError:
         return
-    assert build(avx512=avx512).stat().st_size > 10_000
+    assert build(without).stat().st_size > 10_000
 
 
-def test_without_avx512_it_is_another_library(cache, compiler):
+@pytest.mark.parametrize("name", building.MASKS)
+def test_what_is_masked_is_another_library(name, cache, compiler):
     compiler()
-    assert build() != build(avx512=False)
+    assert build() != build([name])
+
+
+@pytest.mark.parametrize("name", building.MASKS)
+def test_one_line_says_what_is_masked(name, monkeypatch, caplog):
+    if library.compiled() is None:
+        return
+    monkeypatch.setenv(f"MINDFORMERS_VIT_{name}", "0")
+    monkeypatch.setattr(logging.getLogger("mindformers_vit"), "propagate", True)
+    with caplog.at_level(logging.INFO, "mindformers_vit"):
+        assert library.compiled.__wrapped__() == build([name])
+    assert caplog.messages == [f"kernels without {name}: MINDFORMERS_VIT_{name}=0"]
+
+
+def test_tiles_that_the_system_forbids_are_not_used(monkeypatch, caplog):
+    """A library that says at its start that it may not run, as where Linux refuses its registers."""
+
+    class Loaded:
+        def __init__(self, path: str) -> None:
+            self.start = lambda threads: 1 if path == "with" else 0
+
+    made = {(): "with", ("AMX",): "without"}
+    monkeypatch.setattr(library, "build", lambda masked: made[tuple(masked)])
+    monkeypatch.setattr(library.ctypes, "CDLL", Loaded)
+    for name in building.MASKS:
+        monkeypatch.delenv(f"MINDFORMERS_VIT_{name}", raising=False)
+    monkeypatch.delenv("MINDFORMERS_VIT_KERNELS", raising=False)
+    monkeypatch.setattr(logging.getLogger("mindformers_vit"), "propagate", True)
+    with caplog.at_level(logging.INFO, "mindformers_vit"):
+        assert library.compiled.__wrapped__() == "without"
+    assert caplog.messages == ["kernels without AMX, which the operating system does not allow"]
 
 
 def test_another_source_is_another_library(cache, compiler, tmp_path, monkeypatch):

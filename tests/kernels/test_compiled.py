@@ -1,4 +1,4 @@
-"""The compiled library itself, called without MindSpore: bits, threads, and without AVX-512."""
+"""The compiled library itself, called without MindSpore: bits, threads, what is masked."""
 
 import ctypes
 import os
@@ -7,9 +7,10 @@ import signal
 import numpy as np
 import pytest
 
-from mindformers_vit.kernels.build import build
+from mindformers_vit.kernels.build import MASKS, build
 
 pytestmark = pytest.mark.fast
+LIBRARIES = [(), *((name,) for name in MASKS)]
 
 
 def call(compiled: ctypes.CDLL, name: str, *arrays: np.ndarray) -> None:
@@ -57,13 +58,13 @@ def outputs(compiled: ctypes.CDLL) -> list[np.ndarray]:
     return [y, dx, dw, db, out, sums, dqkv]
 
 
-@pytest.mark.parametrize("avx512", [True, False])
-def test_threads_and_repetition_change_no_bit(avx512, tmp_path):
-    path = build(avx512=avx512)
+@pytest.mark.parametrize("without", LIBRARIES)
+def test_threads_and_repetition_change_no_bit(without, tmp_path):
+    path = build(without)
     copy = tmp_path / "alone.so"  # a library of its own keeps one thread
     copy.write_bytes(path.read_bytes())
     alone, several = ctypes.CDLL(str(copy)), ctypes.CDLL(str(path))
-    several.set_threads(4)
+    assert alone.start(1) == several.start(4) == 0
     first = outputs(alone)
     for _ in range(20):
         for a, b in zip(first, outputs(several), strict=True):
@@ -72,7 +73,7 @@ def test_threads_and_repetition_change_no_bit(avx512, tmp_path):
 
 def test_a_fork_has_the_operators_too():
     compiled = ctypes.CDLL(str(build()))
-    compiled.set_threads(4)
+    assert compiled.start(4) == 0
     expected = outputs(compiled)
     child = os.fork()
     if child == 0:
@@ -83,9 +84,29 @@ def test_a_fork_has_the_operators_too():
     assert os.waitpid(child, 0)[1] == 0
 
 
-def test_avx512_is_masked():
-    masked = ctypes.CDLL(str(build(avx512=False)))
-    assert masked.lanes() <= 8 and not masked.has_bf16()
+@pytest.mark.parametrize("without", LIBRARIES)
+def test_products_have_the_accuracy_of_float32(without):
+    """Also where they are made of bf16: of positive numbers, whose roundings do not cancel, of
+    numbers of all sizes, and in every element."""
+    compiled = ctypes.CDLL(str(build(without)))
+    assert compiled.start(2) == 0
+    rng = np.random.default_rng(2)
+    x, w = (rng.uniform(0.5, 2.0, (n, 2000)).astype(np.float32) for n in (70, 45))
+    x[35:], w[20:] = x[35:] ** 40, -(w[20:] ** -30)
+    y = np.zeros((70, 45), np.float32)
+    call(compiled, "linear_fp32", x, w, y)
+    exact = x.astype(np.float64) @ w.T.astype(np.float64)
+    assert np.abs(y / exact - 1).max() < 1e-6
+    one = np.eye(45, dtype=np.float32)  # the products alone: each of one number
+    y = np.zeros((70, 45), np.float32)
+    call(compiled, "linear_dx_fp32", np.ascontiguousarray(x[:, :45]), one, y)
+    assert y.tobytes() == x[:, :45].tobytes()
+
+
+def test_what_is_masked_is_not_there():
+    masked = ctypes.CDLL(str(build(["AVX512"])))
+    assert masked.lanes() <= 8 and not masked.has_bf16() and not masked.tiles()
+    assert not ctypes.CDLL(str(build(["AMX"]))).tiles()
 
 
 def test_another_type_is_refused():
