@@ -31,6 +31,16 @@ inline void scores_of(const Heads& heads, const float* q, float* scores) {
               nullptr);
 }
 
+inline float highest_of(const float* x, int64_t n) {
+  V tops = splat(-std::numeric_limits<float>::infinity());
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) tops = load(x + i) > tops ? load(x + i) : tops;
+  float top = tops[0];
+  for (int lane = 1; lane < kLanes; ++lane) top = tops[lane] > top ? tops[lane] : top;
+  for (; i < n; ++i) top = x[i] > top ? x[i] : top;
+  return top;
+}
+
 inline void attend(const Heads& heads, int64_t task, const float* qkv, float* out, float* log_sums) {
   Alone alone;
   const int64_t t = heads.tokens, row = 3 * heads.stride();
@@ -39,9 +49,7 @@ inline void attend(const Heads& heads, int64_t task, const float* qkv, float* ou
   scores_of(heads, q, scores);
   for (int64_t i = 0; i < t; ++i) {
     float* s = scores + i * t;
-    float highest = -std::numeric_limits<float>::infinity();
-    for (int64_t j = 0; j < t; ++j) highest = s[j] > highest ? s[j] : highest;
-    const float shift = highest * heads.scale();
+    const float shift = highest_of(s, t) * heads.scale();
     V sum{};
     const int64_t whole = t / kLanes * kLanes;
     for (int64_t j = 0; j < whole; j += kLanes) {
