@@ -131,7 +131,28 @@ class Attention(nn.Cell):
         return (self.dx(qkv, out[0], out[1], dout[0]),)
 
 
-def _attention_shapes(qkv: tuple[int, ...]) -> Any:
+class BiasedAttention(nn.Cell):
+    """qkv (B, T, 3, h, d), bias (h, T, T) -> softmax(q kᵀ / sqrt(d) + bias) v (B, T, h, d), log
+    denominators (B, h, T).
+
+    Both gradients come from one operator: apart, each would multiply q by k and dout by v.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.forward = _operator(path, "attention", _attention_shapes, outputs=2)
+        self.gradients = _operator(
+            path, "biased_attention_grad", lambda qkv, bias, *_: (qkv, bias), outputs=2
+        )
+
+    def construct(self, qkv, bias):
+        return self.forward(qkv, bias)
+
+    def bprop(self, qkv, bias, out, dout):
+        return self.gradients(qkv, bias, out[0], out[1], dout[0])
+
+
+def _attention_shapes(qkv: tuple[int, ...], *_: Any) -> Any:
     b, t, _, h, d = qkv
     return (b, t, h, d), (b, h, t)
 
@@ -182,6 +203,12 @@ def attention() -> nn.Cell | None:
     """`Attention`."""
     path = library.path()
     return path and Attention(path)
+
+
+def biased_attention() -> nn.Cell | None:
+    """`BiasedAttention`."""
+    path = library.path()
+    return path and BiasedAttention(path)
 
 
 def adamw() -> ops.Custom | None:

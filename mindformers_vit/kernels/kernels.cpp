@@ -80,6 +80,10 @@ void gelu_gradient(const float* x, const float* dy, float* dx, int64_t size) {
   });
 }
 
+Heads heads_of(const Arguments& args) {
+  return {args.dim(0, 0), args.dim(0, 1), args.dim(0, 3), args.dim(0, 4)};
+}
+
 }  // namespace
 
 #define OPERATOR(name)                                                                        \
@@ -182,19 +186,32 @@ OPERATOR(layer_norm_dx) {
   });
 }
 
-// qkv (B, T, 3, h, d) -> out (B, T, h, d), log of the softmax's denominators (B, h, T)
+// qkv (B, T, 3, h, d), bias (h, T, T) or nothing -> out (B, T, h, d), log of the softmax's
+// denominators (B, h, T)
 OPERATOR(attention) {
-  const Heads heads{args.dim(0, 0), args.dim(0, 1), args.dim(0, 3), args.dim(0, 4)};
+  const Heads heads = heads_of(args);
+  const float* bias = count == 4 ? args[1] : nullptr;
   Pool::get().run(heads.batch * heads.heads, [&](int64_t task) {
-    attend(heads, task, args[0], args[1], args[2]);
+    attend(heads, task, args[0], bias, args[count - 2], args[count - 1]);
   });
 }
 
 // qkv, out, log denominators, dout (B, T, h, d) -> dqkv
 OPERATOR(attention_grad) {
-  const Heads heads{args.dim(0, 0), args.dim(0, 1), args.dim(0, 3), args.dim(0, 4)};
+  const Heads heads = heads_of(args);
   Pool::get().run(heads.batch * heads.heads, [&](int64_t task) {
-    attend_grad(heads, task, args[0], args[1], args[2], args[3], args[4]);
+    attend_grad(heads, task, args[0], nullptr, args[1], args[2], args[3], args[4], nullptr);
+  });
+}
+
+// qkv, bias, out, log denominators, dout -> dqkv, dbias; a thread goes through the batch of a head
+// in order, so that dbias has one sum
+OPERATOR(biased_attention_grad) {
+  const Heads heads = heads_of(args);
+  Pool::get().run(heads.heads, [&](int64_t head) {
+    std::fill_n(args[6] + heads.bias(head), heads.tokens * heads.tokens, 0.0f);
+    for (int64_t task = head; task < heads.batch * heads.heads; task += heads.heads)
+      attend_grad(heads, task, args[0], args[1], args[2], args[3], args[4], args[5], args[6]);
   });
 }
 

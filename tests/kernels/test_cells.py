@@ -8,6 +8,8 @@ from mindspore import Parameter, Tensor, nn
 
 from mindformers_vit import compat
 from mindformers_vit.kernels import cells, library
+from mindformers_vit.models.beit.beit_attention import BeitAttention
+from mindformers_vit.models.beit.relative_position import relative_position_index, table_rows
 from mindformers_vit.models.layers.attention import Attention
 from mindformers_vit.models.layers.gelu import Gelu
 from mindformers_vit.models.layers.linear import Linear
@@ -135,18 +137,23 @@ def test_layer_norm(m, d, offset):
     assert_close(found, exact(reference, [x, g, b], weight), 2e-5)
 
 
-def attention(qkv: torch.Tensor) -> torch.Tensor:
+def attention(qkv: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-    return functional.scaled_dot_product_attention(q, k, v).permute(0, 2, 1, 3)
+    out = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    return out.permute(0, 2, 1, 3)
 
 
+@pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize("shape", [(1, 1, 3, 1, 1), (2, 23, 3, 3, 8), (2, 197, 3, 2, 32)])
 @pytest.mark.parametrize("size", [1.0, 20.0])
-def test_attention(shape, size):
+def test_attention(shape, size, biased):
     b, t, _, h, d = shape
-    qkv, weight = normal(*shape) * np.float32(size), normal(b, t, h, d)
-    found = results(First(cells.attention()), [qkv], weight)
-    assert_close(found, exact(attention, [qkv], weight), 1e-5 * size)
+    inputs, weight = [normal(*shape) * np.float32(size)], normal(b, t, h, d)
+    if biased:
+        inputs.append(normal(h, t, t) * np.float32(size))
+    cell = cells.biased_attention() if biased else cells.attention()
+    found = results(First(cell), inputs, weight)
+    assert_close(found, exact(attention, inputs, weight), 1e-5 * size)
 
 
 def layers(width: int) -> nn.Cell:
@@ -155,6 +162,10 @@ def layers(width: int) -> nn.Cell:
         LayerNorm(width, eps=1e-6), Attention(width, num_heads=3), Linear(width, 50), Gelu(),
         Linear(50, width, bias=False),
     )  # fmt: skip
+    return filled(cell)
+
+
+def filled(cell: nn.Cell) -> nn.Cell:
     rng = np.random.default_rng(3)
     for param in cell.trainable_params():
         # small enough that no softmax saturates, where rounding alone would decide
@@ -173,22 +184,55 @@ def test_layers_with_the_operators_are_those_without():
     assert_close(results(own, [x], weight), expected, 1e-5)
 
 
-@pytest.mark.parametrize("cell", ["linear", "gelu", "norm", "attention"])
+def beit_attention(*, own: bool, compute_dtype: str = "float32") -> BeitAttention:
+    """Of 3 x 4 patches and a class token, 24 wide, with random parameters."""
+    index = Tensor(relative_position_index((3, 4)).astype(np.int32))
+    rows = table_rows((3, 4)) if own else 0
+    cell = BeitAttention(
+        24, num_heads=3, qkv_bias=True, table_rows=rows, index=index, compute_dtype=compute_dtype
+    )
+    return filled(cell)
+
+
+@pytest.mark.parametrize(("own", "shared"), [(True, False), (False, True), (True, True)])
+def test_beit_attention_with_the_operator_is_that_without(own, shared):
+    inputs, weight = [normal(2, 13, 24)], normal(2, 13, 24)
+    if shared:
+        inputs.append(normal(3, 13, 13))
+    kernel, plain = beit_attention(own=own), beit_attention(own=own)
+    with cells.plain_operators(plain):
+        assert kernel.has_kernel and not plain.has_kernel
+        expected = results(plain, inputs, weight)
+    assert len(expected) == 1 + len(inputs) + 5 + own
+    assert_close(results(kernel, inputs, weight), expected, 1e-5)
+
+
+@pytest.mark.parametrize("cell", ["linear", "gelu", "norm", "attention", "biased"])
 def test_what_is_not_a_number_stays_so(cell):
-    shape = (2, 5, 3, 2, 8) if cell == "attention" else (5, 16)
-    x = normal(*shape)
-    x[1 if cell == "attention" else 2, 3] = np.nan
+    is_attention = cell in ("attention", "biased")
+    x = normal(*((2, 5, 3, 2, 8) if is_attention else (5, 16)))
+    x[1 if is_attention else 2, 3] = np.nan
     made = {
         "linear": lambda: (cells.linear(bias=False), [x, normal(20, 16)]),
         "gelu": lambda: (cells.gelu(), [x]),
         "norm": lambda: (First(cells.layer_norm(1e-6)), [x, normal(16), normal(16)]),
         "attention": lambda: (First(cells.attention()), [x]),
+        "biased": lambda: (First(cells.biased_attention()), [x, normal(2, 5, 5)]),
     }
     found = results(*made[cell]())
-    hit = found[0][1 if cell == "attention" else 2]
+    hit = found[0][1 if is_attention else 2]
     assert np.isnan(hit).any() and any(np.isnan(gradient).any() for gradient in found[1:])
-    others = np.delete(found[0], 1 if cell == "attention" else 2, axis=0)
+    others = np.delete(found[0], 1 if is_attention else 2, axis=0)
     assert np.isfinite(others).all()
+
+
+def test_a_bias_that_is_not_a_number_shows_in_its_row_and_head():
+    bias = normal(2, 5, 5)
+    bias[1, 3, 4] = np.nan
+    out, _, dbias = results(First(cells.biased_attention()), [normal(2, 5, 3, 2, 8), bias])
+    for array in (out.transpose(2, 1, 0, 3), dbias):  # (h, T, ...)
+        hit = np.isnan(array)
+        assert hit[1, 3].all() and hit.sum() == hit[1, 3].size
 
 
 @pytest.mark.parametrize("shape", [(1,), (7, 5), (40_001,)])
@@ -245,3 +289,4 @@ def test_pynative_mode_has_the_same_bits():
 def test_float16_layers_take_the_plain_operators():
     assert not Linear(4, 4, compute_dtype="float16").multiply.has_kernel
     assert not Attention(4, num_heads=2, compute_dtype="float16").has_kernel
+    assert not beit_attention(own=True, compute_dtype="float16").has_kernel

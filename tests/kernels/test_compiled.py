@@ -55,7 +55,17 @@ def outputs(compiled: ctypes.CDLL) -> list[np.ndarray]:
     out, sums, dqkv = normal(3, 37, 2, 16), normal(3, 2, 37), normal(3, 37, 3, 2, 16)
     call(compiled, "attention", qkv, out, sums)
     call(compiled, "attention_grad", qkv, out, sums, out, dqkv)
-    return [y, dx, dw, db, out, sums, dqkv]
+    qkv, bias = normal(3, 37, 3, 5, 16), normal(5, 37, 37)
+    biased, biased_sums, by_qkv, by_bias = (
+        normal(3, 37, 5, 16),
+        normal(3, 5, 37),
+        normal(*qkv.shape),
+        normal(*bias.shape),
+    )
+    call(compiled, "attention", qkv, bias, biased, biased_sums)
+    call(compiled, "biased_attention_grad", qkv, bias, biased, biased_sums, biased, by_qkv, by_bias)
+    assert np.abs(by_bias.sum(-1)).max() < 1e-5  # what all of a row have in common changes nothing
+    return [y, dx, dw, db, out, sums, dqkv, biased, biased_sums, by_qkv, by_bias]
 
 
 @pytest.mark.parametrize("without", LIBRARIES)

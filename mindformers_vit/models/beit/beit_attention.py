@@ -11,6 +11,7 @@ import mindspore as ms
 from mindspore import nn, ops
 
 from mindformers_vit import compat
+from mindformers_vit.kernels import cells
 from mindformers_vit.models.layers.attention import ScaledDotProduct
 from mindformers_vit.models.layers.dtype import ms_dtype
 from mindformers_vit.models.layers.linear import BiasAdd, Linear, zeros_parameter
@@ -117,13 +118,18 @@ class BeitAttention(nn.Cell):
         self.proj = Linear(width, width, compute_dtype=compute_dtype)
         on_cpu = compat.device() == "CPU"
         self.core = CpuBiasedDotProduct() if on_cpu else BiasedDotProduct()
+        self.kernel = cells.biased_attention() if self.dtype == ms.float32 else None
+        self.has_kernel = self.kernel is not None
 
     def construct(self, x: ms.Tensor, shared_bias: ms.Tensor | None = None) -> ms.Tensor:
         """x (B, T, D), shared_bias (h, T, T) or None -> (B, T, D) in `compute_dtype`."""
         b, t, width = x.shape
         qkv = self.project(x).reshape(b, t, 3, self.num_heads, self.head_width)  # (B, T, 3, h, d)
+        bias = self.position_bias(shared_bias)  # (h, T, T)
+        if self.has_kernel:
+            return self.proj(self.kernel(qkv, bias)[0].reshape(b, t, width))  # (B, T, D)
         q, k, v = ops.unstack(qkv.transpose(2, 0, 3, 1, 4), 0)  # (B, h, T, d) each
-        out = self.core(q * self.scale, k, v, self.position_bias(shared_bias))[0]  # (B, h, T, d)
+        out = self.core(q * self.scale, k, v, bias)[0]  # (B, h, T, d)
         return self.proj(out.transpose(0, 2, 1, 3).reshape(b, t, width))  # (B, T, D)
 
     def project(self, x: ms.Tensor) -> ms.Tensor:
