@@ -8,8 +8,11 @@
 
 #include "gemm.h"
 
+using Small = Lanes<false>;  // for tiles a head's products are too small: slicing outweighs the rest
+
 struct Heads {
   int64_t batch, tokens, heads, width;
+  int64_t pitch() const { return (tokens + 15) / 16 * 16; }  // of scores: rows begin a cache line
   int64_t stride() const { return heads * width; }  // from one token to the next in the output
   int64_t q(int64_t task) const {
     return task / heads * tokens * 3 * stride() + task % heads * width;
@@ -19,25 +22,21 @@ struct Heads {
   float scale() const { return 1.0f / std::sqrt(static_cast<float>(width)); }
 };
 
-inline float* scratch(size_t size) {
-  static thread_local std::vector<float> memory;
-  if (memory.size() < size) memory.resize(size);
-  return memory.data();
-}
-
-// scores (t, t), which times the returned factor are the logits of the softmax
+// scores (t, t) in rows of `pitch`, which times the returned factor are the logits of the softmax
 inline float scores_of(const Heads& heads, int64_t task, const float* qkv, const float* bias,
                        float* scores) {
   Alone alone;
   const int64_t t = heads.tokens, row = 3 * heads.stride();
   const float *q = qkv + heads.q(task), scale = heads.scale();
-  gemm<false>(alone, t, t, heads.width, {q, row, 1}, {q + heads.stride(), row, 1}, scores, t,
-              nullptr);
+  gemm<Small>(alone, t, t, heads.width, {q, row, 1}, {q + heads.stride(), row, 1}, scores,
+              heads.pitch(), nullptr);
   if (!bias) return scale;
   bias += heads.bias(task);
-  each_vector(t * t, [&](int64_t i, auto get, auto put) {
-    put(scores + i, get(scores + i) * scale + get(bias + i));
-  });
+  for (int64_t i = 0; i < t; ++i, scores += heads.pitch(), bias += t) {
+    each_vector(t, [&](int64_t j, auto get, auto put) {
+      put(scores + j, get(scores + j) * scale + get(bias + j));
+    });
+  }
   return 1.0f;
 }
 
@@ -75,12 +74,12 @@ inline float softmax(float* s, int64_t n, float factor) {
 inline void attend(const Heads& heads, int64_t task, const float* qkv, const float* bias,
                    float* out, float* log_sums) {
   Alone alone;
-  const int64_t t = heads.tokens, row = 3 * heads.stride();
+  const int64_t t = heads.tokens, row = 3 * heads.stride(), pitch = heads.pitch();
   const float* v = qkv + heads.q(task) + 2 * heads.stride();
-  float* scores = scratch(t * t);
+  float* scores = panels<2>(t * pitch);
   const float factor = scores_of(heads, task, qkv, bias, scores);
-  for (int64_t i = 0; i < t; ++i) log_sums[task * t + i] = softmax(scores + i * t, t, factor);
-  gemm<false>(alone, t, heads.width, t, {scores, t, 1}, {v, 1, row}, out + heads.out(task),
+  for (int64_t i = 0; i < t; ++i) log_sums[task * t + i] = softmax(scores + i * pitch, t, factor);
+  gemm<Small>(alone, t, heads.width, t, {scores, pitch, 1}, {v, 1, row}, out + heads.out(task),
               heads.stride(), nullptr);
 }
 
@@ -97,24 +96,25 @@ inline void attend_grad(const Heads& heads, int64_t task, const float* qkv, cons
                         float* dbias) {
   Alone alone;
   const int64_t t = heads.tokens, d = heads.width, wide = heads.stride(), row = 3 * wide;
+  const int64_t pitch = heads.pitch();
   const float *q = qkv + heads.q(task), *k = q + wide, *v = k + wide;
   const float *o = out + heads.out(task), *grad = dout + heads.out(task), scale = heads.scale();
   float* dq = dqkv + heads.q(task);
-  float *p = scratch(2 * t * t), *ds = p + t * t;
+  float *p = panels<2>(2 * t * pitch), *ds = p + t * pitch;
   const float factor = scores_of(heads, task, qkv, bias, p);
-  gemm<false>(alone, t, t, d, {grad, wide, 1}, {v, row, 1}, ds, t, nullptr);
+  gemm<Small>(alone, t, t, d, {grad, wide, 1}, {v, row, 1}, ds, pitch, nullptr);
   for (int64_t i = 0; i < t; ++i) {
     const float mean = inner(o + i * wide, grad + i * wide, d), shift = log_sums[task * t + i];
     float* sums = dbias ? dbias + heads.bias(task) + i * t : nullptr;
     each_vector(t, [&](int64_t j, auto get, auto put) {
-      const V e = exp(get(p + i * t + j) * factor - shift);
-      const V dlogit = e * (get(ds + i * t + j) - mean);
-      put(p + i * t + j, e);
+      const V e = exp(get(p + i * pitch + j) * factor - shift);
+      const V dlogit = e * (get(ds + i * pitch + j) - mean);
+      put(p + i * pitch + j, e);
       if (sums) put(sums + j, get(sums + j) + dlogit);
-      put(ds + i * t + j, dlogit * scale);
+      put(ds + i * pitch + j, dlogit * scale);
     });
   }
-  gemm<false>(alone, t, d, t, {p, 1, t}, {grad, 1, wide}, dq + 2 * wide, row, nullptr);
-  gemm<false>(alone, t, d, t, {ds, t, 1}, {k, 1, row}, dq, row, nullptr);
-  gemm<false>(alone, t, d, t, {ds, 1, t}, {q, 1, row}, dq + wide, row, nullptr);
+  gemm<Small>(alone, t, d, t, {p, 1, pitch}, {grad, 1, wide}, dq + 2 * wide, row, nullptr);
+  gemm<Small>(alone, t, d, t, {ds, pitch, 1}, {k, 1, row}, dq, row, nullptr);
+  gemm<Small>(alone, t, d, t, {ds, 1, pitch}, {q, 1, row}, dq + wide, row, nullptr);
 }

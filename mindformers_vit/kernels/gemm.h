@@ -47,11 +47,11 @@ float* panels(size_t size) {
 }
 
 // C (m, n) = A (m, k) B (k, n) + bias (n) or nullptr. `b` is B transposed: its element (j, k).
-template <bool kBf16, class Runner>
+template <class F, class Runner>
 void gemm(Runner& runner, int64_t m, int64_t n, int64_t k, Matrix a, Matrix b, float* c,
           int64_t ldc, const float* bias) {
-  using F = Format<kBf16>;
-  const int64_t steps = blocks(k, F::kStep), depth = blocks(steps, blocks(steps, F::kDepth)) * F::kStep;
+  const int64_t steps = blocks(k, F::kStep);
+  const int64_t depth = blocks(steps, blocks(steps, F::kDepth)) * F::kStep;
   const int64_t a_size = F::size(F::kRows, depth), b_size = F::size(F::kColumns, depth);
   const int64_t b_panels = blocks(n, F::kColumns), b_tasks = blocks(b_panels, kTaskColumns);
   for (int64_t top = 0; top < m; top += kMaxRows / F::kRows * F::kRows) {

@@ -34,7 +34,7 @@ void each_chunk(int64_t n, F f) {
 
 template <bool kBf16>
 void multiply(int64_t m, int64_t n, int64_t k, Matrix a, Matrix b, float* c, const float* bias) {
-  gemm<kBf16>(Pool::get(), m, n, k, a, b, c, n, bias);
+  gemm<Format<kBf16>>(Pool::get(), m, n, k, a, b, c, n, bias);
 }
 
 // x (M, K), w (N, K), bias (N) or nullptr -> x wᵀ + bias (M, N)
@@ -60,7 +60,7 @@ void linear_dw(const Arguments& args, const float* x) {
 
 // gelu(x), in memory of the calling thread
 const float* gelu_of(const float* x, int64_t size) {
-  float* y = scratch(size);
+  float* y = panels<2>(size);
   each_chunk(size, [&](int64_t first, int64_t n) {
     each_vector(n, [&](int64_t i, auto get, auto put) {
       const V v = get(x + first + i);

@@ -73,7 +73,7 @@ def test_one_line_says_what_is_masked(name, monkeypatch, caplog):
 
 
 def test_tiles_that_the_system_forbids_are_not_used(monkeypatch, caplog):
-    """A library that says at its start that it may not run, as where Linux refuses its registers."""
+    """A library that says at its start that it may not run: Linux refuses the registers."""
 
     class Loaded:
         def __init__(self, path: str) -> None:
