@@ -22,14 +22,30 @@ from mindspore import nn, ops
 from mindformers_vit.kernels import library
 
 
-class Linear(nn.Cell):
-    """x (M, K), weight (N, K), bias (N,) -> x weightᵀ + bias (M, N)."""
+class MatMul(nn.Cell):
+    """x (M, K), weight (N, K) -> x weightᵀ (M, N)."""
+
+    kind = "linear"
 
     def __init__(self, path: Path, matmul: str) -> None:
         super().__init__()
-        self.forward = _operator(path, f"linear_{matmul}", lambda x, w, b: (x[0], w[0]))
-        self.dx = _operator(path, f"linear_dx_{matmul}", lambda dy, w: (dy[0], w[1]))
-        self.dw = _operator(path, f"linear_dw_{matmul}", lambda dy, x: (dy[1], x[1]))
+        self.forward = _operator(path, f"{self.kind}_{matmul}", lambda x, w, *_: (x[0], w[0]))
+        self.dx = _operator(path, f"{self.kind}_dx_{matmul}", lambda dy, *xw: (dy[0], xw[-1][1]))
+        self.dw = _operator(path, f"{self.kind}_dw_{matmul}", lambda dy, x: (dy[1], x[1]))
+
+    def construct(self, x, weight):
+        return self.forward(x, weight)  # (M, N)
+
+    def bprop(self, x, weight, out, dout):
+        dw = self.dw(dout, x)  # (N, K)
+        return self.dx(ops.depend(dout, dw), weight), dw  # (M, K) first
+
+
+class Linear(MatMul):
+    """x (M, K), weight (N, K), bias (N,) -> x weightᵀ + bias (M, N)."""
+
+    def __init__(self, path: Path, matmul: str) -> None:
+        super().__init__(path, matmul)
         self.db = _operator(path, "column_sums", lambda dy: (dy[1],))
 
     def construct(self, x, weight, bias):
@@ -40,21 +56,18 @@ class Linear(nn.Cell):
         return self.dx(ops.depend(dout, (dw, db)), weight), dw, db  # (M, K) first
 
 
-class MatMul(nn.Cell):
-    """x (M, K), weight (N, K) -> x weightᵀ (M, N)."""
+class GeluLinear(Linear):
+    """x (M, K), weight (N, K), bias (N,) -> gelu(x) weightᵀ + bias (M, N).
 
-    def __init__(self, path: Path, matmul: str) -> None:
-        super().__init__()
-        self.forward = _operator(path, f"linear_{matmul}", lambda x, w: (x[0], w[0]))
-        self.dx = _operator(path, f"linear_dx_{matmul}", lambda dy, w: (dy[0], w[1]))
-        self.dw = _operator(path, f"linear_dw_{matmul}", lambda dy, x: (dy[1], x[1]))
+    The gradient computes gelu(x) again, which is cheaper than to keep it: of what a transformer
+    block keeps for the backward pass it is a quarter.
+    """
 
-    def construct(self, x, weight):
-        return self.forward(x, weight)  # (M, N)
+    kind = "gelu_linear"
 
-    def bprop(self, x, weight, out, dout):
-        dw = self.dw(dout, x)  # (N, K)
-        return self.dx(ops.depend(dout, dw), weight), dw  # (M, K) first
+    def bprop(self, x, weight, bias, out, dout):
+        dw, db = self.dw(dout, x), self.db(dout)  # (N, K), (N,)
+        return self.dx(ops.depend(dout, (dw, db)), x, weight), dw, db  # (M, K) first
 
 
 class Gelu(nn.Cell):
@@ -70,28 +83,6 @@ class Gelu(nn.Cell):
 
     def bprop(self, x, out, dout):
         return (self.dx(x, dout),)
-
-
-class GeluLinear(nn.Cell):
-    """x (M, K), weight (N, K), bias (N,) -> gelu(x) weightᵀ + bias (M, N).
-
-    The gradient computes gelu(x) again, which is cheaper than to keep it: of what a transformer
-    block keeps for the backward pass it is a quarter.
-    """
-
-    def __init__(self, path: Path, matmul: str) -> None:
-        super().__init__()
-        self.forward = _operator(path, f"gelu_linear_{matmul}", lambda x, w, b: (x[0], w[0]))
-        self.dx = _operator(path, f"gelu_linear_dx_{matmul}", lambda dy, x, w: x)
-        self.dw = _operator(path, f"gelu_linear_dw_{matmul}", lambda dy, x: (dy[1], x[1]))
-        self.db = _operator(path, "column_sums", lambda dy: (dy[1],))
-
-    def construct(self, x, weight, bias):
-        return self.forward(x, weight, bias)  # (M, N)
-
-    def bprop(self, x, weight, bias, out, dout):
-        dw, db = self.dw(dout, x), self.db(dout)  # (N, K), (N,)
-        return self.dx(ops.depend(dout, (dw, db)), x, weight), dw, db  # (M, K) first
 
 
 class LayerNorm(nn.Cell):

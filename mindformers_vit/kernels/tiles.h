@@ -3,7 +3,7 @@
 // A tile multiplies bf16. A float32 is the sum of three of them, each the rounding of what the ones
 // before it leave: x = x0 + x1 + x2, exactly. With three slices the product is that of float32: of
 // its nine parts x0 y0, x0 y1, x1 y0, x1 y1, x0 y2 and x2 y0 are summed, and what the other three
-// amount to is below 2^-24 of |x y|, the rounding of float32 (Henry et al. 2019, arXiv 1904.06376).
+// amount to is at most 2^-24 of |x y|, the rounding of float32 (Henry et al. 2019, arXiv 1904.06376).
 // What is below 2^-126 counts as 0; infinity times anything is NaN.
 #pragma once
 #include <sys/syscall.h>

@@ -201,7 +201,7 @@ def test_beit_attention_with_the_operator_is_that_without(own, shared):
         inputs.append(normal(3, 13, 13))
     kernel, plain = beit_attention(own=own), beit_attention(own=own)
     with cells.plain_operators(plain):
-        assert kernel.has_kernel and not plain.has_kernel
+        assert kernel.heads.has_kernel and not plain.heads.has_kernel
         expected = results(plain, inputs, weight)
     assert len(expected) == 1 + len(inputs) + 5 + own
     assert_close(results(kernel, inputs, weight), expected, 1e-5)
@@ -289,4 +289,4 @@ def test_pynative_mode_has_the_same_bits():
 def test_float16_layers_take_the_plain_operators():
     assert not Linear(4, 4, compute_dtype="float16").multiply.has_kernel
     assert not Attention(4, num_heads=2, compute_dtype="float16").has_kernel
-    assert not beit_attention(own=True, compute_dtype="float16").has_kernel
+    assert not beit_attention(own=True, compute_dtype="float16").heads.has_kernel

@@ -10,41 +10,9 @@ from __future__ import annotations
 import mindspore as ms
 from mindspore import nn, ops
 
-from mindformers_vit import compat
-from mindformers_vit.kernels import cells
-from mindformers_vit.models.layers.attention import ScaledDotProduct
+from mindformers_vit.models.layers.biased_attention import BiasedHeads
 from mindformers_vit.models.layers.dtype import ms_dtype
 from mindformers_vit.models.layers.linear import BiasAdd, Linear, zeros_parameter
-
-
-class BiasedDotProduct(ScaledDotProduct):
-    """softmax(q kᵀ + bias) v with bias and softmax in float32; q comes scaled."""
-
-    def construct(self, q, k, v, bias):
-        scores = self.matmul_tb(q, k).astype(ms.float32) + bias  # (B, h, T, T)
-        attention = self.softmax(scores).astype(v.dtype)  # (B, h, T, T)
-        return self.matmul(attention, v), attention  # (B, h, T, d)
-
-
-class CpuBiasedDotProduct(BiasedDotProduct):
-    """The same with its gradient written out, as `CpuScaledDotProduct` has it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sum_rows = ops.MatMul()
-
-    def bprop(self, q, k, v, bias, out, dout):
-        o, attention = out
-        do = dout[0]  # (B, h, T, d)
-        rowsum = (do * o).sum(-1, keepdims=True)  # (B, h, T, 1)
-        left = ops.cat((do, -rowsum), -1)  # (B, h, T, d + 1)
-        right = ops.cat((v, ops.ones_like(rowsum)), -1)  # (B, h, T, d + 1)
-        dscores = attention * self.matmul_tb(left, right)  # (B, h, T, T)
-        dv = self.matmul_ta(attention, do)  # (B, h, T, d)
-        flat = dscores.astype(ms.float32).reshape(q.shape[0], -1)  # (B, h·T·T)
-        dbias = self.sum_rows(ops.ones((1, q.shape[0]), ms.float32), flat)  # (1, h·T·T)
-        dq, dk = self.matmul(dscores, k), self.matmul_ta(dscores, q)  # (B, h, T, d)
-        return dq, dk, dv, dbias.reshape(bias.shape)
 
 
 class RelativePositionBias(nn.Cell):
@@ -103,7 +71,6 @@ class BeitAttention(nn.Cell):
         super().__init__()
         self.num_heads = num_heads
         self.head_width = width // num_heads
-        self.scale = self.head_width**-0.5
         self.dtype = ms_dtype(compute_dtype)
         self.qkv = Linear(width, 3 * width, bias=False, compute_dtype=compute_dtype)
         self.has_qkv_bias = qkv_bias
@@ -116,21 +83,13 @@ class BeitAttention(nn.Cell):
             self.relative_position_bias_table = zeros_parameter((table_rows, num_heads))
             self.look_up = RelativePositionBias(index)
         self.proj = Linear(width, width, compute_dtype=compute_dtype)
-        on_cpu = compat.device() == "CPU"
-        self.core = CpuBiasedDotProduct() if on_cpu else BiasedDotProduct()
-        self.kernel = cells.biased_attention() if self.dtype == ms.float32 else None
-        self.has_kernel = self.kernel is not None
+        self.heads = BiasedHeads(self.head_width, self.dtype)
 
     def construct(self, x: ms.Tensor, shared_bias: ms.Tensor | None = None) -> ms.Tensor:
         """x (B, T, D), shared_bias (h, T, T) or None -> (B, T, D) in `compute_dtype`."""
-        b, t, width = x.shape
+        b, t, _ = x.shape
         qkv = self.project(x).reshape(b, t, 3, self.num_heads, self.head_width)  # (B, T, 3, h, d)
-        bias = self.position_bias(shared_bias)  # (h, T, T)
-        if self.has_kernel:
-            return self.proj(self.kernel(qkv, bias)[0].reshape(b, t, width))  # (B, T, D)
-        q, k, v = ops.unstack(qkv.transpose(2, 0, 3, 1, 4), 0)  # (B, h, T, d) each
-        out = self.core(q * self.scale, k, v, bias)[0]  # (B, h, T, d)
-        return self.proj(out.transpose(0, 2, 1, 3).reshape(b, t, width))  # (B, T, D)
+        return self.proj(self.heads(qkv, self.position_bias(shared_bias)))  # (B, T, D)
 
     def project(self, x: ms.Tensor) -> ms.Tensor:
         """(B, T, D) -> (B, T, 3·D), the biases added."""
