@@ -1,11 +1,13 @@
 """The results as a picture: `python benchmarks/plot.py` draws benchmarks/results/*.json as SVG.
 
-A result is {"title", "unit", "date", "machine", "bars": [{"name", "median", "low", "high"}]};
-`keep_result` writes one. Each file is a group of bars, ours being those named "this project ...".
+A result is {"title", "unit", "date", "machine", "software", "bars": [{"name", "median", "low",
+"high"}]}; `keep_result` writes one. Each file is a group of bars, ours being those named "this
+project ...".
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import html
 import json
@@ -13,12 +15,15 @@ import os
 import platform
 import statistics
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).resolve().parent / "results"
 WIDTH, LABELS, VALUES, LINE = 720, 250, 150, 22  # pixels: whole, names, numbers, a bar's height
 OURS, OTHERS, TEXT = "#1f6feb", "#9aa4b2", "#24292f"
+DRAWN = ("train_*.json", "forward_*.json", "input_pipeline.json", "start_up.json")  # in this order
+EXTENSIONS = {"avx512f": "AVX-512", "avx512_bf16": "AVX512-BF16", "amx_bf16": "AMX"}  # CPU flags
 
 
 def keep_result(name: str, title: str, unit: str, bars: Mapping[str, Sequence[float]]) -> None:
@@ -28,6 +33,7 @@ def keep_result(name: str, title: str, unit: str, bars: Mapping[str, Sequence[fl
         "unit": unit,
         "date": f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}",
         "machine": machine(),
+        "software": software(),
         "bars": [
             {"name": bar, "median": statistics.median(v), "low": min(v), "high": max(v)}
             for bar, v in bars.items()
@@ -38,11 +44,23 @@ def keep_result(name: str, title: str, unit: str, bars: Mapping[str, Sequence[fl
 
 
 def machine() -> str:
-    """Cores, their kind and the interpreter."""
+    """Cores, their kind, what they multiply with, memory."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    model = next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
-    cores = len(os.sched_getaffinity(0))
-    return f"{cores} cores of {model}, Python {platform.python_version()}"
+    told = dict(map(str.strip, line.split(":", 1)) for line in lines if ":" in line)
+    flags = told.get("flags", "").split()
+    extras = [name for flag, name in EXTENSIONS.items() if flag in flags] or ["no AVX-512"]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    kind = f"{told.get('model name', platform.machine())} ({', '.join(extras)})"
+    return f"{len(os.sched_getaffinity(0))} cores of {kind}, {memory:.0f} GiB"
+
+
+def software() -> str:
+    """Versions of what is compared."""
+    found = [f"Python {platform.python_version()}"]
+    for name in ("numpy", "mindspore", "torch", "transformers", "onnxruntime"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found.append(f"{name} {metadata.version(name)}")
+    return ", ".join(found)
 
 
 def group(result: Mapping[str, Any], top: int) -> list[str]:
@@ -84,9 +102,8 @@ def draw(results: Sequence[Mapping[str, Any]]) -> str:
 
 
 def main() -> None:
-    found = [
-        json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))
-    ]
+    files = [path for pattern in DRAWN for path in sorted(RESULTS.glob(pattern))]
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in files]
     if not found:
         raise SystemExit(f"no results in {RESULTS}; run the other benchmarks first")
     target = RESULTS / "benchmarks.svg"

@@ -3,168 +3,172 @@
     pip install -r requirements.txt torch==2.13.0 "transformers==4.57.6" onnx onnxruntime
     python benchmarks/run.py                    # everything; --only train, --rounds 3 for less
 
-Each side runs in a process of its own; they take turns, never two at once, so that a drift of the
-machine meets all. Ratios are taken round by round. The results go to benchmarks/results/<date>.md.
+Each side runs in a process of its own; they take turns, never two at once. Ratios and the share of
+the machine's peak are taken round by round. The results go to benchmarks/results/<date>.md, images
+a second also to JSON files there, which `plot.py` draws.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
-import json
+import itertools
 import os
-import platform
 import statistics
-import subprocess
 import sys
-import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-HERE = Path(__file__).resolve().parent
-SIDES = {
+from plot import RESULTS, keep_result, machine, software
+from shares import shares
+from sides import BASE, Size
+from turns import Peak, Side, middle, take_turns
+
+from mindformers_vit.models.cost import multiply_adds
+from mindformers_vit.models.mae.mae_config import FAMILY as MAE
+from mindformers_vit.models.vit.vit_config import FAMILY as VIT
+
+# network, and operations of a turn for each multiply-add of a forward pass: a gradient takes as
+# many as two of them
+COST = {"train": (MAE, 6), "forward": (VIT, 2)}
+TITLES = {"train": "MAE ViT-B/16, train step", "forward": "ViT-B/16, forward"}
+BATCHES = {"train": (8, 32), "forward": (1, 8)}
+# at once in memory; each group is compared with its first
+GROUPS = {
     "train": (
-        "ours", "ours plain", "ours bf16",
-        "torch", "torch compiled", "torch bf16", "torch bf16 compiled",
+        ("ours", "torch", "torch compiled"),
+        ("ours bf16", "torch bf16", "torch bf16 compiled"),
+        ("ours", "ours plain"),
     ),
-    "forward": ("ours", "ours plain", "ours bf16", "torch", "torch compiled", "onnxruntime"),
-}  # fmt: skip
-# floating-point operations of an image: products alone, two for each multiplication
-GFLOP = {"train": 57.6, "forward": 35.1}
+    "forward": (
+        ("ours", "ours plain", "torch", "torch compiled", "onnxruntime"),
+        ("ours bf16", "torch bf16", "torch bf16 compiled"),
+    ),
+}
+SHOWN = {
+    "ours": "this project",
+    "ours bf16": "this project, bf16",
+    "ours plain": "this project, not compiled",
+    "onnxruntime": "ONNX Runtime",
+}
+SWEEPS = {
+    "batch": [Size(batch=n) for n in (1, 8, 32)],
+    "image": [Size(image=n) for n in (224, 320, 448)],
+    "depth": [Size(depth=n) for n in (6, 12, 24)],
+}
+HEAD = (
+    "| side | images/s | s (of rounds) | CPU s | its s / the first's | GFLOP | GFLOP/s "
+    "| % of the peak | first turn | memory |\n|---|---|---|---|---|---|---|---|---|---|"
+)
 
 
-class Side:
-    """One process of `sides.py`."""
-
-    def __init__(self, work: str, side: str, batch_size: int) -> None:
-        command = [sys.executable, str(HERE / "sides.py"), work, side, str(batch_size)]
-        self.name, self.answers = side, list[dict[str, Any]]()
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        self.first = float(self._answer()["first"])
-
-    def take(self, turns: int) -> None:
-        """So many turns, whose figures go to `answers`."""
-        assert self.process.stdin
-        self.process.stdin.write(f"{turns}\n")
-        self.process.stdin.flush()
-        self.answers.append(self._answer())
-
-    def medians(self) -> list[float]:
-        """Seconds of a turn, one for each round."""
-        return [statistics.median(answer["times"]) for answer in self.answers]
-
-    def _answer(self) -> dict[str, Any]:
-        assert self.process.stdout
-        for line in self.process.stdout:
-            if line.startswith("{"):
-                return dict(json.loads(line))
-        raise SystemExit(f"'{' '.join(self.process.args[1:])}' died; run it by hand")  # type: ignore
-
-    def close(self) -> None:
-        assert self.process.stdin
-        self.process.stdin.close()
-        self.process.wait()
+def gigaflop(side: Side) -> float:
+    """Of a turn: the products alone."""
+    family, operations = COST[side.work]
+    config = family.config_class(image_size=side.size.image, num_hidden_layers=side.size.depth)
+    return operations * multiply_adds(family, config) * side.size.batch / 1e9
 
 
-def compare(work: str, names: Iterable[str], batch: int, rounds: int, turns: int) -> list[str]:
+def row(label: str, side: Side, first: Side) -> str:
+    """Its figures, or what it died of."""
+    if side.died:
+        return f"| {label} | {side.died.replace('|', '/')} |" + 8 * " |"
+    work, seconds = gigaflop(side), side.medians()
+    median = statistics.median(seconds)
+    pairs = [] if first.died else zip(seconds, first.medians(), strict=True)
+    ratios = [its / firsts for its, firsts in pairs]
+    peaks = [100 * work / s / limit for s, limit in zip(seconds, side.limits, strict=True)]
+    cells = (
+        label, f"{side.size.batch / median:.2f}", middle(seconds, 3), f"{side.median('cpu'):.2f}",
+        middle(ratios) if ratios else "", f"{work:.0f}", f"{work / median:.0f}", middle(peaks, 0),
+        f"{side.first:.1f} s", f"{side.answers[-1]['peak_gib']:.2f} GiB",
+    )  # fmt: skip
+    return f"| {' | '.join(cells)} |"
+
+
+def compare(title: str, sides: Mapping[str, Side], peak: Peak, args: Any) -> list[str]:
     """A table of all sides, the first being the one they are compared with."""
-    sides = [Side(work, name, batch) for name in names]
-    for _ in range(rounds):
-        for side in sides:
-            side.take(turns)
-    lines = [
-        f"### {work}, batch {batch}, {rounds} rounds of {turns} ({load()})",
-        "| side | images/s | s (of rounds) | CPU s | time of ours / its: images/s ratio | "
-        "GFLOP/s | first turn | peak |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    base = sides[0].medians()
-    for side in sides:
-        found = side.medians()
-        middle = statistics.median(found)
-        ratios = [theirs / ours for theirs, ours in zip(found, base, strict=True)]
-        cpu = statistics.median(answer["cpu"] for answer in side.answers)
-        lines.append(
-            f"| {side.name} | {batch / middle:.2f} | {middle:.3f} ({spread(found)}) | {cpu:.2f} | "
-            f"{statistics.median(ratios):.2f} ({spread(ratios, 2)}) | "
-            f"{GFLOP[work] * batch / middle:.0f} | {side.first:.1f} s | "
-            f"{side.answers[-1]['peak_gib']:.2f} GiB |"
-        )
+    take_turns(sides.values(), peak, args.rounds, args.turns)
+    first = next(iter(sides.values()))
+    lines = [f"### {title}, {args.rounds} rounds of {args.turns} ({load()})", HEAD]
+    lines += [row(label, side, first) for label, side in sides.items()]
+    for precision in ("fp32", "bf16"):
+        limits = [x for s in sides.values() if s.precision == precision for x in s.limits]
+        if limits:
+            lines += ["", f"Peak around these turns, {precision}: {middle(limits, 0)} GFLOP/s"]
+    for side in sides.values():
         side.close()
     return lines
 
 
-def gemm_peak(rounds: int) -> list[str]:
-    """The best of this project's own product and of torch's, both of 2048 x 2048 x 2048."""
-    import torch
-
-    a = torch.randn(2048, 2048)
-    sides = {"torch fp32": a, "torch bf16": a.bfloat16()}
-    best = dict.fromkeys(sides, 0.0)
-    for _ in range(3 * rounds):
-        for name, matrix in sides.items():
-            start = time.perf_counter()
-            torch.mm(matrix, matrix)
-            seconds = time.perf_counter() - start
-            best[name] = max(best[name], 2 * 2048**3 / seconds / 1e9)
-    ours = Side("gemm", "ours", 2048), Side("gemm", "ours bf16", 2048)
-    for side in ours:
-        for _ in range(rounds):
-            side.take(3)
-        seconds = min(time for answer in side.answers for time in answer["times"])
-        best[f"{side.name} product"] = 2 * 2048**3 / seconds / 1e9
-        side.close()
-    return [f"### GEMM peak ({load()})", *(f"- {k}: {v:.0f} GFLOP/s" for k, v in best.items())]
+def peers(work: str, args: Any) -> Iterator[list[str]]:
+    """Tables of this project beside others; what they did is kept for the picture."""
+    groups = [args.sides] if args.sides else GROUPS[work]
+    with contextlib.closing(Peak()) as peak:
+        for batch in args.batch_size or BATCHES[work]:
+            bars = dict[str, list[float]]()
+            title = f"{TITLES[work]}, batch {batch}"
+            for names in groups:
+                sides = {name: Side(work, name, BASE._replace(batch=batch)) for name in names}
+                yield compare(title, sides, peak, args)
+                for name, side in sides.items():
+                    if not side.died:
+                        speeds = [batch / seconds for seconds in side.medians()]
+                        bars.setdefault(SHOWN.get(name, name), speeds)
+            if bars and not args.sides:
+                keep_result(f"{work}_{batch:02d}", title, "images/s", bars)
 
 
-def spread(values: list[float], digits: int = 3) -> str:
-    return f"{min(values):.{digits}f}-{max(values):.{digits}f}"
+def size(args: Any) -> Iterator[list[str]]:
+    """Whether the cost of our own train step follows the work."""
+    with contextlib.closing(Peak()) as peak:
+        for name, sizes in SWEEPS.items():
+            sides = {f"{name} {getattr(each, name)}": Side("train", "ours", each) for each in sizes}
+            yield compare(f"{TITLES['train']}, cost against {name}", sides, peak, args)
+
+
+def gemm(args: Any) -> Iterator[list[str]]:
+    """The machine alone."""
+    with contextlib.closing(Peak()) as peak:
+        for _ in range(args.rounds):
+            peak.measure()
+        yield [f"### Products of 2048 x 2048 x 2048 ({load()})", *peak.lines()]
 
 
 def load() -> str:
     return f"load {os.getloadavg()[0]:.1f}"
 
 
-def machine() -> list[str]:
-    model = [x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("model n")]
-    return [
-        f"# {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}",
-        f"{len(os.sched_getaffinity(0))} cores of {model[0].partition(': ')[2]}, "
-        f"Python {platform.python_version()}, numpy {np.__version__}",
-    ]
+SECTIONS: dict[str, Callable[[Any], Iterator[list[str]]]] = {
+    "gemm": gemm,
+    "train": lambda args: peers("train", args),
+    "forward": lambda args: peers("forward", args),
+    "size": size,
+    "shares": lambda args: iter([shares(args.sides or ("ours", "ours bf16"), args.turns)]),
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--only", choices=("gemm", "train", "forward"))
-    parser.add_argument("--batch_size", type=int, nargs="+")
+    parser.add_argument("--only", choices=SECTIONS)
+    parser.add_argument("--batch_size", type=int, nargs="+", help="of train and forward")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--turns", type=int, default=3, help="of a side in a round")
     parser.add_argument("--sides", nargs="+", help="some of them; the first is compared with")
     args = parser.parse_args()
-    lines = machine()
-    if args.only in (None, "gemm"):
-        lines += gemm_peak(args.rounds)
-    for work, batches in {"train": (8, 32), "forward": (1, 8)}.items():
-        if args.only in (None, work):
-            for batch in args.batch_size or batches:
-                names = args.sides or SIDES[work]
-                lines += ["", *compare(work, names, batch, args.rounds, args.turns)]
-    text = "\n".join(lines) + "\n"
-    print(text)
-    target = HERE / "results" / f"{lines[0][2:]}.md"
-    target.parent.mkdir(exist_ok=True)
-    with target.open("a", encoding="utf-8") as file:
-        file.write(text)
+    date = f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}"
+    RESULTS.mkdir(exist_ok=True)
+    target = RESULTS / f"{date}.md"
+    chosen = [args.only] if args.only else SECTIONS
+    blocks = (block for name in chosen for block in SECTIONS[name](args))
+    with target.open("a", encoding="utf-8", buffering=1) as file:  # what is measured is kept
+        for lines in itertools.chain([[f"# {date}", f"{machine()}; {software()}"]], blocks):
+            print(*lines, "", sep="\n", flush=True)
+            print(*lines, "", sep="\n", file=file)
 
 
 if __name__ == "__main__":

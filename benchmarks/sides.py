@@ -1,6 +1,8 @@
-"""What is compared, each in a process of its own: `python benchmarks/sides.py WORK SIDE BATCH`.
+"""What is compared, each in a process of its own.
 
-A line with a number in, so many turns, a line of JSON out. `run.py` starts them.
+    python benchmarks/sides.py WORK SIDE [BATCH [IMAGE [DEPTH]]]
+
+A line with a number in, so many turns, a line of JSON out. `turns.py` starts them.
 """
 
 from __future__ import annotations
@@ -13,13 +15,28 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-SIZE = 224
+PRODUCT = 2048  # rows, columns and depth of the product that measures the machine
 Turn = Callable[[], float]
+
+
+class Size(NamedTuple):
+    """Images of a turn, pixels of their side, blocks of the encoder."""
+
+    batch: int = 8
+    image: int = 224
+    depth: int = 12
+
+    def images(self) -> tuple[int, int, int, int]:
+        """Their shape (B, 3, H, W)."""
+        return self.batch, 3, self.image, self.image
+
+
+BASE = Size()
 
 
 def _prepare(side: str) -> None:
@@ -33,35 +50,38 @@ def _prepare(side: str) -> None:
     library.choose_matmul("bf16" if side == "ours bf16" else "fp32")
 
 
-def our_train_step(side: str, batch_size: int) -> Turn:
+def our_train_step(side: str, size: Size) -> Turn:
     """One step of MAE ViT-B/16 by this project's compiled train step."""
     _prepare(side)
     from mindformers_vit import AutoModel
     from mindformers_vit.engine.train_step import PretrainForward, TrainStep
+    from mindformers_vit.models.mae.mae_config import ViTMAEConfig
     from mindformers_vit.optim.adamw import AdamW
     from mindformers_vit.optim.groups import parameter_rules
 
-    network: Any = AutoModel.from_pretrained("mae_vit_base_p16", download_checkpoint=False)
+    config = ViTMAEConfig(image_size=size.image, num_hidden_layers=size.depth)
+    network: Any = AutoModel.from_config(config)
     params = network.trainable_params()
     rules = parameter_rules({p.name: tuple(p.shape) for p in params}, weight_decay=0.05)
     step = TrainStep(PretrainForward(network), AdamW(params, rules, betas=(0.9, 0.95)))
     rng = np.random.default_rng(0)
     batch = {
-        "image": rng.normal(size=(batch_size, 3, SIZE, SIZE)).astype(np.float32),
-        "noise": rng.random((batch_size, 196), np.float32),
+        "image": rng.normal(size=size.images()).astype(np.float32),
+        "noise": rng.random((size.batch, config.num_patches), np.float32),
     }
     return lambda: float(step([batch], 1e-4)["loss"])
 
 
-def torch_train_step(side: str, batch_size: int) -> Turn:
+def torch_train_step(side: str, size: Size) -> Turn:
     """One step of Hugging Face's network with torch's AdamW; compiled and bf16 as `side` says."""
     import torch
     from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
     torch.manual_seed(0)
-    network = ViTMAEForPreTraining(ViTMAEConfig(norm_pix_loss=True)).train()
+    config = ViTMAEConfig(norm_pix_loss=True, image_size=size.image, num_hidden_layers=size.depth)
+    network = ViTMAEForPreTraining(config).train()
     optimizer = torch.optim.AdamW(network.parameters(), 1e-4, (0.9, 0.95), weight_decay=0.05)
-    images = torch.randn(batch_size, 3, SIZE, SIZE)
+    images = torch.randn(size.images())
     forward: Any = torch.compile(network) if "compiled" in side else network
 
     def step() -> float:
@@ -75,7 +95,7 @@ def torch_train_step(side: str, batch_size: int) -> Turn:
     return step
 
 
-def our_forward(side: str, batch_size: int) -> Turn:
+def our_forward(side: str, size: Size) -> Turn:
     """ViT-B/16's logits by this project."""
     _prepare(side)
     import mindspore as ms
@@ -85,7 +105,7 @@ def our_forward(side: str, batch_size: int) -> Turn:
     network: Any = AutoModel.from_pretrained("vit_base_p16", download_checkpoint=False)
     network.set_train(False)
     forward = compat.jit(network)
-    images = ms.Tensor(np.ones((batch_size, 3, SIZE, SIZE), np.float32))
+    images = ms.Tensor(np.ones(size.images(), np.float32))
     return lambda: float(forward(images).asnumpy()[0, 0])
 
 
@@ -95,13 +115,13 @@ def _torch_vit() -> Any:
     return ViTForImageClassification(ViTConfig(num_labels=1000)).eval()
 
 
-def torch_forward(side: str, batch_size: int) -> Turn:
+def torch_forward(side: str, size: Size) -> Turn:
     """The same network of Hugging Face in torch."""
     import torch
 
     network = _torch_vit()
     forward: Any = torch.compile(network) if "compiled" in side else network
-    images = torch.ones(batch_size, 3, SIZE, SIZE)
+    images = torch.ones(size.images())
 
     def turn() -> float:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, "bf16" in side):
@@ -110,12 +130,12 @@ def torch_forward(side: str, batch_size: int) -> Turn:
     return turn
 
 
-def onnx_forward(side: str, batch_size: int) -> Turn:
+def onnx_forward(side: str, size: Size) -> Turn:
     """The same network in ONNX Runtime, exported by torch."""
     import onnxruntime
     import torch
 
-    images = torch.ones(batch_size, 3, SIZE, SIZE)
+    images = torch.ones(size.images())
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "vit.onnx")
         torch.onnx.export(_torch_vit(), (images,), path, dynamo=False)
@@ -124,8 +144,8 @@ def onnx_forward(side: str, batch_size: int) -> Turn:
     return lambda: float(session.run(None, feed)[0][0, 0])
 
 
-def our_product(side: str, size: int) -> Turn:
-    """A square product by the compiled kernel."""
+def our_product(side: str, size: Size) -> Turn:
+    """A square product by the compiled kernel, whatever the size of images."""
     _prepare(side)
     import mindspore as ms
 
@@ -133,30 +153,41 @@ def our_product(side: str, size: int) -> Turn:
     from mindformers_vit.kernels import cells
 
     product = compat.jit(cells.linear(bias=False))
-    a = ms.Tensor(np.ones((size, size), np.float32))
+    a = ms.Tensor(np.random.default_rng(0).random((PRODUCT, PRODUCT), np.float32))
     return lambda: float(product(a, a).asnumpy()[0, 0])
 
 
-WORK: dict[str, dict[str, Callable[[str, int], Turn]]] = {
-    "gemm": dict.fromkeys(("ours", "ours bf16"), our_product),
+def torch_product(side: str, size: Size) -> Turn:
+    """The same by torch, of bf16 matrices where `side` says so."""
+    import torch
+
+    a = torch.rand(PRODUCT, PRODUCT).to(torch.bfloat16 if "bf16" in side else torch.float32)
+    return lambda: float(torch.mm(a, a)[0, 0])
+
+
+OURS = ("ours", "ours plain", "ours bf16")
+TORCH = ("torch", "torch compiled", "torch bf16", "torch bf16 compiled")
+WORK: dict[str, dict[str, Callable[[str, Size], Turn]]] = {
+    "gemm": {
+        **dict.fromkeys(("ours", "ours bf16"), our_product),
+        **dict.fromkeys(("torch", "torch bf16"), torch_product),
+    },
     "train": {
-        **dict.fromkeys(("ours", "ours plain", "ours bf16"), our_train_step),
-        **dict.fromkeys(
-            ("torch", "torch compiled", "torch bf16", "torch bf16 compiled"), torch_train_step
-        ),
+        **dict.fromkeys(OURS, our_train_step),
+        **dict.fromkeys(TORCH, torch_train_step),
     },
     "forward": {
-        **dict.fromkeys(("ours", "ours plain", "ours bf16"), our_forward),
-        **dict.fromkeys(("torch", "torch compiled", "torch bf16"), torch_forward),
+        **dict.fromkeys(OURS, our_forward),
+        **dict.fromkeys(TORCH, torch_forward),
         "onnxruntime": onnx_forward,
     },
 }
 
 
-def serve(work: str, side: str, batch_size: int) -> None:
+def serve(work: str, side: str, size: Size) -> None:
     """Answer until the input ends."""
     start = time.perf_counter()
-    turn = WORK[work][side](side, batch_size)
+    turn = WORK[work][side](side, size)
     turn()
     print(json.dumps({"first": time.perf_counter() - start}), flush=True)
     for line in sys.stdin:
@@ -172,4 +203,4 @@ def serve(work: str, side: str, batch_size: int) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    serve(sys.argv[1], sys.argv[2], Size(*map(int, sys.argv[3:])))
