@@ -22,7 +22,12 @@ from typing import Any
 RESULTS = Path(__file__).resolve().parent / "results"
 WIDTH, LABELS, VALUES, LINE = 720, 250, 150, 22  # pixels: whole, names, numbers, a bar's height
 OURS, OTHERS, TEXT = "#1f6feb", "#9aa4b2", "#24292f"
-DRAWN = ("train_*.json", "forward_*.json", "input_pipeline.json", "start_up.json")  # in this order
+DRAWN = (
+    "train_08.json",
+    "forward_08.json",
+    "input_pipeline.json",
+    "start_up.json",
+)  # in this order
 EXTENSIONS = {"avx512f": "AVX-512", "avx512_bf16": "AVX512-BF16", "amx_bf16": "AMX"}  # CPU flags
 
 
