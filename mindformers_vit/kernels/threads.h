@@ -41,7 +41,7 @@ class Pool {
     }
     wake_.notify_all();
     loop->work();
-    while (loop->done.load(std::memory_order_acquire) < count) std::this_thread::yield();
+    for (int i = 0; loop->done.load(std::memory_order_acquire) < count; ++i) wait_a_little(i);
   }
 
  private:
@@ -58,12 +58,20 @@ class Pool {
     std::atomic<int64_t> next{0}, done{0};
   };
 
-  static constexpr int kSpins = 50;  // the next loop often follows at once
+  static constexpr int kSpins = 2000;  // the next loop often follows at once
+
+  // Mostly without the kernel: where it is slow to be called, yielding costs more than the loops.
+  static void wait_a_little(int turn) {
+#if defined(__x86_64__)
+    if (turn % 64) return __builtin_ia32_pause();
+#endif
+    std::this_thread::yield();
+  }
 
   void serve() {
     uint64_t seen = 0;
     for (;;) {
-      for (int i = 0; i < kSpins && posted_.load() == seen; ++i) std::this_thread::yield();
+      for (int i = 1; i < kSpins && posted_.load() == seen; ++i) wait_a_little(i);
       std::unique_lock<std::mutex> lock(mutex_);
       wake_.wait(lock, [&] { return posted_.load() != seen; });
       seen = posted_.load();
