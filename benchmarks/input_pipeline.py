@@ -1,6 +1,6 @@
 """Images per second of our Loader against a torch DataLoader with the same Pillow transforms.
 
-    PYTHONPATH=. python benchmarks/input_pipeline.py [--rounds 15] [--workers 0 1 2]
+    python benchmarks/input_pipeline.py [--rounds 15] [--workers 0 1 2]
 
 400 JPEGs of 500x375, RandomResizedCrop(224, bicubic) + flip + normalise, batches of 32. The torch
 side is what its users write: Image.open(path).convert("RGB"), crop, resize, flip, ToTensor,
@@ -16,6 +16,7 @@ import contextlib
 import math
 import random
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +26,11 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from plot import keep_result
+from turns import middle
 
 from mindformers_vit.data.loader import Loader
 from mindformers_vit.data.sources import open_source
@@ -152,16 +157,11 @@ def main() -> None:
             bars |= {f"this project, {workers} workers": mine}
             bars |= {f"torch DataLoader, {workers} workers": other}
             print(
-                f"{workers:7d} | {_spread(mine, 0)} | {_spread(other, 0)} | "
+                f"{workers:7d} | {middle(mine, 0)} | {middle(other, 0)} | "
                 f"{ratio:.2f} ({min(ratios):.2f}-{max(ratios):.2f})",
                 flush=True,
             )
     keep_result("input_pipeline", "Training images loaded, 500 x 375 to 224", "images/s", bars)
-
-
-def _spread(values: list[float], digits: int) -> str:
-    middle, low, high = statistics.median(values), min(values), max(values)
-    return f"{middle:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The results as a picture: `python benchmarks/plot.py` draws benchmarks/results/*.json as SVG.
+"""The results as a picture: `python benchmarks/plot.py` draws those of `DRAWN` as SVG.
 
 A result is {"title", "unit", "date", "machine", "software", "bars": [{"name", "median", "low",
-"high"}]}; `keep_result` writes one. Each file is a group of bars, ours being those named "this
+"high"}]}; `keep_result` writes one. Each is a group of bars, ours being those named "this
 project ...".
 """
 
@@ -22,12 +22,7 @@ from typing import Any
 RESULTS = Path(__file__).resolve().parent / "results"
 WIDTH, LABELS, VALUES, LINE = 720, 250, 150, 22  # pixels: whole, names, numbers, a bar's height
 OURS, OTHERS, TEXT = "#1f6feb", "#9aa4b2", "#24292f"
-DRAWN = (
-    "train_08.json",
-    "forward_08.json",
-    "input_pipeline.json",
-    "start_up.json",
-)  # in this order
+DRAWN = ("train_08", "forward_08", "input_pipeline", "start_up")  # in this order
 EXTENSIONS = {"avx512f": "AVX-512", "avx512_bf16": "AVX512-BF16", "amx_bf16": "AMX"}  # CPU flags
 
 
@@ -87,9 +82,14 @@ def group(result: Mapping[str, Any], top: int) -> list[str]:
             f'<rect x="{LABELS}" y="{y}" width="{bar["median"] * scale:.1f}" height="{LINE - 5}" '
             f'rx="2" fill="{colour}"/>',
             f'<path d="M{start:.1f} {y + 8.5}H{end:.1f}" stroke="{TEXT}"/>',
-            f'<text x="{end + 6:.1f}" y="{y + 14}">{bar["median"]:.3g} {result["unit"]}</text>',
+            f'<text x="{end + 6:.1f}" y="{y + 14}">{number(bar["median"])} {result["unit"]}</text>',
         ]
     return parts
+
+
+def number(value: float) -> str:
+    """Three digits, or all of what is before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def draw(results: Sequence[Mapping[str, Any]]) -> str:
@@ -107,8 +107,8 @@ def draw(results: Sequence[Mapping[str, Any]]) -> str:
 
 
 def main() -> None:
-    files = [path for pattern in DRAWN for path in sorted(RESULTS.glob(pattern))]
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in files]
+    files = [RESULTS / f"{name}.json" for name in DRAWN]
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in files if path.is_file()]
     if not found:
         raise SystemExit(f"no results in {RESULTS}; run the other benchmarks first")
     target = RESULTS / "benchmarks.svg"

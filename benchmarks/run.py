@@ -53,6 +53,10 @@ SHOWN = {
     "ours": "this project",
     "ours bf16": "this project, bf16",
     "ours plain": "this project, not compiled",
+    "torch": "torch, eager",
+    "torch compiled": "torch.compile",
+    "torch bf16": "torch, eager, bf16 autocast",
+    "torch bf16 compiled": "torch.compile, bf16 autocast",
     "onnxruntime": "ONNX Runtime",
 }
 SWEEPS = {

@@ -57,6 +57,8 @@ def shares(names: Iterable[str], turns: int) -> list[str]:
         columns[name] = by_row(found)
         unknown = [f for f, share in found.items() if row_of(f) == OTHER and share > 0.002]
         notes += [f"\n{name}, {OTHER}: {', '.join(unknown)}"] if unknown else []
+    if not columns:
+        return notes
     lines = [
         f"### Shares of a train step, MAE ViT-B/16, batch 8, {turns} steps",
         f"| % of the time of all cores | {' | '.join(columns)} |",

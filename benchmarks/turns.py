@@ -64,7 +64,7 @@ class Side:
             if line.startswith("{"):
                 return dict(json.loads(line))
         self._errors.seek(0)
-        last = self._errors.read().strip().rpartition("\n")[2]
+        last = self._errors.read().strip().rpartition("\n")[2] or "no last words"
         self.died = self.died or f"died with code {self.process.wait()}: {last[:200]}"
         return {}
 
@@ -94,7 +94,7 @@ class Peak:
 
     def lines(self) -> list[str]:
         return [
-            f"- {side.name}: {side.died or middle(self.found[side.name], 0)} GFLOP/s"
+            f"- {side.name}: {side.died or middle(self.found[side.name], 0) + ' GFLOP/s'}"
             for side in self.sides
         ]
 

@@ -20,6 +20,8 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from turns import middle
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 NETWORK = {
     "image_size": 224, "patch_size": 16, "norm_pix_loss": True,
@@ -164,16 +166,12 @@ def compare(batch_size: int, rounds: int, steps: int) -> None:
     print(f"batch {batch_size} a process; {rounds} rounds of {steps} steps, medians (spread)")
     one_speed = [batch_size / a.step for a in alone]
     two_speed = [2 * batch_size / p.step for p in paired]
-    print(f"one process, one core : {_middle(one_speed)} images/s")
-    print(f"two ranks, a core each: {_middle(two_speed)} images/s")
-    print(f"efficiency: {_middle([a.step / p.step for a, p in pairs])}")
-    print(f"... by CPU time: {_middle([a.step_cpu / p.step_cpu for a, p in pairs])}")
-    print(f"communication: {_middle([p.reduction / p.step for p in paired])} of a step")
-    print(f"... by CPU time: {_middle([p.reduction_cpu / p.step_cpu for p in paired])}")
-
-
-def _middle(values: list[float]) -> str:
-    return f"{statistics.median(values):.3f} ({min(values):.3f}-{max(values):.3f})"
+    print(f"one process, one core : {middle(one_speed)} images/s")
+    print(f"two ranks, a core each: {middle(two_speed)} images/s")
+    print(f"efficiency: {middle([a.step / p.step for a, p in pairs])}")
+    print(f"... by CPU time: {middle([a.step_cpu / p.step_cpu for a, p in pairs])}")
+    print(f"communication: {middle([p.reduction / p.step for p in paired])} of a step")
+    print(f"... by CPU time: {middle([p.reduction_cpu / p.step_cpu for p in paired])}")
 
 
 if __name__ == "__main__":
