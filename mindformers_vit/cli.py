@@ -85,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
-        return _run(sys.argv[1:] if argv is None else argv)
+        return compat.note_end(_run(sys.argv[1:] if argv is None else argv))
     except MindFormersViTError as error:
         print(_screen(error), file=sys.stderr)
         return error.exit_code

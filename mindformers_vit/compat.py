@@ -13,6 +13,7 @@ from typing import Any
 from mindformers_vit.errors import ConfigError
 
 logger = logging.getLogger(__name__)
+ENDED = "MINDFORMERS_VIT_ENDED"  # names the file where a rank leaves its exit code
 _RECURSION_LIMIT = 10_000  # the compiler nests a call for each parameter of an update
 _HUSHED = {"GLOG_v": "3"}
 _GLOG_THRESHOLD = "_ZN3fLI21FLAGS_stderrthresholdE"  # of the C++ half: 1 warnings, 2 errors
@@ -37,6 +38,16 @@ def resolve_device(target: str) -> str:
     if target != "auto":
         return target
     return "Ascend" if _has_ascend() else "CPU"
+
+
+def note_end(code: int) -> int:
+    """Leave the exit code for the launcher, if one has started this process; returns it.
+
+    MindSpore's cluster threads may crash a process that shuts down when all is done (2.10).
+    """
+    if path := os.environ.get(ENDED):
+        Path(path).write_text(str(code), encoding="utf-8")
+    return code
 
 
 def hush() -> None:

@@ -15,12 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mindformers_vit.compat import ENDED
+
 _POLL = 0.1  # seconds between looks
 _GRACE = 5.0  # seconds from SIGTERM to SIGKILL for ranks whose partner is gone
 _SAVING = 60.0  # seconds for the others to end after a signal, once the first has
 _TAIL = 20  # lines of a failed rank's log
 _NO_RESTART = (2, 130, 143)  # wrong settings, and a rank that was told to end
 _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
+_CRASHES = (-signal.SIGSEGV, -signal.SIGABRT)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +37,11 @@ class Rank:
     log: Path
     cores: tuple[int, ...] = ()  # to run on; empty: all
     is_scheduler: bool = False
+
+    @property
+    def ended(self) -> Path:
+        """Where `compat.note_end` writes in that process."""
+        return self.log.with_suffix(".ended")
 
     def shell(self) -> str:
         """The same as a command for a shell."""
@@ -112,6 +120,9 @@ class _Group:
                 if code is None:
                     continue
                 del waiting[rank]
+                if code in _CRASHES and rank.ended.is_file():
+                    code = int(rank.ended.read_text(encoding="utf-8"))
+                    self._say(f"{rank.name} crashed after its end, in MindSpore's shutdown")
                 if code != 0:
                     return self._failed(rank, code)
             self._pause()
@@ -135,6 +146,8 @@ class _Group:
         for process in self._running.values():
             _kill(process)
             process.wait()
+        for rank in self._running:
+            rank.ended.unlink(missing_ok=True)
 
     def _wait_for(self, processes: Iterable[subprocess.Popen[bytes]], seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -159,7 +172,7 @@ class _Group:
 def _start(rank: Rank, log: Any) -> subprocess.Popen[bytes]:
     process = subprocess.Popen(
         rank.command,
-        env={**os.environ, **rank.environment},
+        env={**os.environ, **rank.environment, ENDED: str(rank.ended)},
         cwd=rank.directory,
         stdin=subprocess.DEVNULL,
         stdout=log,

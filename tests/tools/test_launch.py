@@ -103,6 +103,21 @@ def test_a_killed_rank(site):
     assert "rank 1 ended with signal SIGKILL" in out
 
 
+@pytest.mark.parametrize(("noted", "code"), [("0", 0), ("7", 7), (None, 128 + signal.SIGSEGV)])
+def test_a_crash_after_a_ranks_end_is_not_its_end(noted, code, tmp_path):
+    """MindSpore may crash while it shuts down: what the rank has left before that counts."""
+    note = f"compat.note_end({noted}); " if noted else ""
+    script = f"import os, signal; from mindformers_vit import compat; {note}"
+    command = (sys.executable, "-c", script + "os.kill(os.getpid(), signal.SIGSEGV)")
+    rank = ranks.Rank(
+        "rank 1", command, {"PYTHONPATH": str(ROOT)}, tmp_path, tmp_path / "r" / "log"
+    )
+    said = list[str]()
+    assert ranks.run(lambda attempt: [rank], say=said.append) == code
+    assert ("rank 1 crashed after its end, in MindSpore's shutdown" in said) == bool(noted)
+    assert not rank.ended.exists()
+
+
 @pytest.mark.parametrize(
     ("number", "told"), [(signal.SIGTERM, 15), (signal.SIGINT, 2), (signal.SIGHUP, 15)]
 )
