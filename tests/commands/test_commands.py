@@ -25,6 +25,7 @@ class Refuse:
 sys.meta_path.insert(0, Refuse())
 sys.argv[0] = 'mindformers-vit'
 """
+LOOP = "sum(i * i for i in range(2_000_000))"
 COMMAND = "import sys; from mindformers_vit.cli import main; sys.exit(main())"
 
 
@@ -43,20 +44,34 @@ COMMAND = "import sys; from mindformers_vit.cli import main; sys.exit(main())"
     ],
 )
 def test_it_answers_at_once_and_without_mindspore(arguments, code):
-    """Within 0.3 s of the processor's time: the clock's is that of whoever else is at work."""
-    took, said = zip(*(timed(COMMAND, *arguments, code=code) for _ in range(5)), strict=True)
-    assert min(took) <= 0.3
-    assert "was imported" not in "".join(said)
+    assert_quick(COMMAND, *arguments, code=code)
 
 
 @pytest.mark.fast
 def test_importing_the_package_is_as_quick():
-    assert min(timed("import mindformers_vit")[0] for _ in range(5)) <= 0.3
+    assert_quick("import mindformers_vit")
 
 
 @pytest.mark.fast
 def test_an_import_of_mindspore_is_noticed():
     assert "mindspore was imported" in timed("import mindspore", code=1)[1]
+
+
+def assert_quick(statements: str, *arguments: str, code: int = 0) -> None:
+    """Within 0.3 s of the processor's time: the clock's is that of whoever else is at work.
+
+    Where Python itself is slow, or the core shared, the seconds are longer: they are those of a
+    processor that runs LOOP in 0.1 s, at that moment.
+    """
+    seen = []
+    for _ in range(10):
+        loop, _ = timed(LOOP)
+        took, said = timed(statements, *arguments, code=code)
+        assert "was imported" not in said
+        seen.append(took / max(1.0, loop / 0.1))
+        if seen[-1] <= 0.3:
+            return
+    raise AssertionError(f"took {seen} s")
 
 
 def timed(statements: str, *arguments: str, code: int = 0) -> tuple[float, str]:
