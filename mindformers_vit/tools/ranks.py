@@ -19,6 +19,7 @@ from mindformers_vit.compat import ENDED
 
 _POLL = 0.1  # seconds between looks
 _GRACE = 5.0  # seconds from SIGTERM to SIGKILL for ranks whose partner is gone
+_SHUTDOWN = 10.0  # seconds from the last rank's end to that of its process
 _SAVING = 60.0  # seconds for the others to end after a signal, once the first has
 _TAIL = 20  # lines of a failed rank's log
 _NO_RESTART = (2, 130, 143)  # wrong settings, and a rank that was told to end
@@ -113,7 +114,7 @@ class _Group:
 
     def wait(self) -> int:
         """Until all ranks have ended, or one has failed; that one's exit code."""
-        waiting = dict(self._running)
+        waiting, since = dict(self._running), time.monotonic()
         while any(not rank.is_scheduler for rank in waiting):
             for rank, process in list(waiting.items()):
                 code = process.poll()
@@ -125,6 +126,11 @@ class _Group:
                     self._say(f"{rank.name} crashed after its end, in MindSpore's shutdown")
                 if code != 0:
                     return self._failed(rank, code)
+            left = [rank for rank in waiting if not rank.is_scheduler]
+            if not all(rank.ended.is_file() for rank in left):
+                since = time.monotonic()
+            elif time.monotonic() - since > _SHUTDOWN:  # a partner's crash may leave them waiting
+                return max(int(rank.ended.read_text(encoding="utf-8")) for rank in left)
             self._pause()
         return 0
 

@@ -61,14 +61,14 @@ def assert_quick(statements: str, *arguments: str, code: int = 0) -> None:
     """Within 0.3 s of the processor's time: the clock's is that of whoever else is at work.
 
     Where Python itself is slow, or the core shared, the seconds are longer: they are those of a
-    processor that runs LOOP in 0.1 s, at that moment.
+    processor that runs LOOP in 0.06 s, at that moment.
     """
     seen = []
     for _ in range(10):
         loop, _ = timed(LOOP)
         took, said = timed(statements, *arguments, code=code)
         assert "was imported" not in said
-        seen.append(took / max(1.0, loop / 0.1))
+        seen.append(took / max(1.0, loop / 0.06))
         if seen[-1] <= 0.3:
             return
     raise AssertionError(f"took {seen} s")

@@ -118,6 +118,18 @@ def test_a_crash_after_a_ranks_end_is_not_its_end(noted, code, tmp_path):
     assert not rank.ended.exists()
 
 
+def test_a_rank_that_hangs_after_its_end_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(ranks, "_SHUTDOWN", 0.3)
+    script = "import time; from mindformers_vit import compat; compat.note_end(3); time.sleep(60)"
+    environment = {"PYTHONPATH": str(ROOT)}
+    rank = ranks.Rank(
+        "rank 0", (sys.executable, "-c", script), environment, tmp_path, tmp_path / "l"
+    )
+    start = time.monotonic()
+    assert ranks.run(lambda attempt: [rank]) == 3
+    assert time.monotonic() - start < 30
+
+
 @pytest.mark.parametrize(
     ("number", "told"), [(signal.SIGTERM, 15), (signal.SIGINT, 2), (signal.SIGHUP, 15)]
 )
