@@ -50,6 +50,11 @@ float* panels(size_t size) {
 template <class F, class Runner>
 void gemm(Runner& runner, int64_t m, int64_t n, int64_t k, Matrix a, Matrix b, float* c,
           int64_t ldc, const float* bias) {
+  if (k == 0) {  // a sum of nothing
+    for (int64_t i = 0; i < m; ++i)
+      for (int64_t j = 0; j < n; ++j) c[i * ldc + j] = bias ? bias[j] : 0.0f;
+  }
+  if (m == 0 || n == 0 || k == 0) return;
   const int64_t steps = blocks(k, F::kStep);
   const int64_t depth = blocks(steps, blocks(steps, F::kDepth)) * F::kStep;
   const int64_t a_size = F::size(F::kRows, depth), b_size = F::size(F::kColumns, depth);

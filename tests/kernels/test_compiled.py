@@ -113,6 +113,15 @@ def test_products_have_the_accuracy_of_float32(without):
     assert y.tobytes() == x[:, :45].tobytes()
 
 
+@pytest.mark.parametrize("without", LIBRARIES)
+@pytest.mark.parametrize(("m", "k", "n"), [(3, 0, 2), (0, 4, 2), (3, 4, 0)])
+def test_a_product_without_elements(without, m, k, n):
+    compiled, bias = ctypes.CDLL(str(build(without))), np.arange(n, dtype=np.float32)
+    x, w, y = np.ones((m, k), np.float32), np.ones((n, k), np.float32), np.ones((m, n), np.float32)
+    call(compiled, "linear_fp32", x, w, bias, y)
+    assert np.array_equal(y, np.tile(bias, (m, 1)))
+
+
 def test_what_is_masked_is_not_there():
     masked = ctypes.CDLL(str(build(["AVX512"])))
     assert masked.lanes() <= 8 and not masked.has_bf16() and not masked.tiles()
