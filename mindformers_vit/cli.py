@@ -81,11 +81,16 @@ _METAVARS = {
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns its exit code and never raises what a user caused."""
+    return compat.note_end(_answer(argv))
+
+
+def _answer(argv: list[str] | None) -> int:
+    """The exit code; whatever the user caused is said in one screen."""
     _log_to_terminal()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
-        return compat.note_end(_run(sys.argv[1:] if argv is None else argv))
+        return _run(sys.argv[1:] if argv is None else argv)
     except MindFormersViTError as error:
         print(_screen(error), file=sys.stderr)
         return error.exit_code

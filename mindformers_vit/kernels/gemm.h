@@ -4,7 +4,7 @@
 // innermost loop reads them in order, a tile of C stays in registers. Each element of C is summed
 // over k in one fixed order, whatever the threads do.
 //
-// What a panel looks like and what multiplies two of them is a "format": `Lanes` of vectors.h, or
+// What a panel looks like and what multiplies two of them is a "format": `Lanes` of vectors, or
 // the `Tiles` of a CPU that has AMX.
 #pragma once
 #include "lanes.h"
@@ -59,8 +59,9 @@ void gemm(Runner& runner, int64_t m, int64_t n, int64_t k, Matrix a, Matrix b, f
   const int64_t depth = blocks(steps, blocks(steps, F::kDepth)) * F::kStep;
   const int64_t a_size = F::size(F::kRows, depth), b_size = F::size(F::kColumns, depth);
   const int64_t b_panels = blocks(n, F::kColumns), b_tasks = blocks(b_panels, kTaskColumns);
-  for (int64_t top = 0; top < m; top += kMaxRows / F::kRows * F::kRows) {
-    const int64_t rows = std::min(m - top, kMaxRows / F::kRows * F::kRows);
+  constexpr int64_t most = kMaxRows / F::kRows * F::kRows;
+  for (int64_t top = 0; top < m; top += most) {
+    const int64_t rows = std::min(m - top, most);
     const int64_t a_panels = blocks(rows, F::kRows), a_tasks = blocks(a_panels, kTaskRows);
     const int64_t groups = std::min(blocks(kTasks, b_tasks), a_tasks);
     float* packed_a = panels<0>(a_panels * a_size);

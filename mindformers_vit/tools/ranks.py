@@ -44,6 +44,10 @@ class Rank:
         """Where `compat.note_end` writes in that process."""
         return self.log.with_suffix(".ended")
 
+    def noted(self) -> int:
+        """What it has written there."""
+        return int(self.ended.read_text(encoding="utf-8"))
+
     def shell(self) -> str:
         """The same as a command for a shell."""
         words = [f"{name}={shlex.quote(value)}" for name, value in self.environment.items()]
@@ -108,6 +112,7 @@ class _Group:
         self._running = {}
         for rank in ranks:
             rank.log.parent.mkdir(parents=True, exist_ok=True)
+            rank.ended.unlink(missing_ok=True)  # of a launcher that was killed
             with rank.log.open("ab") as log:
                 self._logged[rank] = log.tell()
                 self._running[rank] = _start(rank, log)
@@ -122,7 +127,7 @@ class _Group:
                     continue
                 del waiting[rank]
                 if code in _CRASHES and rank.ended.is_file():
-                    code = int(rank.ended.read_text(encoding="utf-8"))
+                    code = rank.noted()
                     self._say(f"{rank.name} crashed after its end, in MindSpore's shutdown")
                 if code != 0:
                     return self._failed(rank, code)
@@ -130,7 +135,7 @@ class _Group:
             if not all(rank.ended.is_file() for rank in left):
                 since = time.monotonic()
             elif time.monotonic() - since > _SHUTDOWN:  # a partner's crash may leave them waiting
-                return max(int(rank.ended.read_text(encoding="utf-8")) for rank in left)
+                return max(rank.noted() for rank in left)
             self._pause()
         return 0
 

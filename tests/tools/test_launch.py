@@ -118,6 +118,14 @@ def test_a_crash_after_a_ranks_end_is_not_its_end(noted, code, tmp_path):
     assert not rank.ended.exists()
 
 
+def test_the_end_that_a_killed_launcher_has_left_is_not_this_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(ranks, "_SHUTDOWN", 0.3)
+    command = (sys.executable, "-c", "import time; time.sleep(1.5)")
+    rank = ranks.Rank("rank 0", command, {}, tmp_path, tmp_path / "log")
+    rank.ended.write_text("7")
+    assert ranks.run(lambda attempt: [rank]) == 0
+
+
 def test_a_rank_that_hangs_after_its_end_is_ended(tmp_path, monkeypatch):
     monkeypatch.setattr(ranks, "_SHUTDOWN", 0.3)
     script = "import time; from mindformers_vit import compat; compat.note_end(3); time.sleep(60)"

@@ -30,13 +30,8 @@ class CpuBiasedDotProduct(BiasedDotProduct):
         self.sum_rows = ops.MatMul()
 
     def bprop(self, q, k, v, bias, out, dout):
-        o, attention = out
-        do = dout[0]  # (B, h, T, d)
-        rowsum = (do * o).sum(-1, keepdims=True)  # (B, h, T, 1)
-        left = ops.cat((do, -rowsum), -1)  # (B, h, T, d + 1)
-        right = ops.cat((v, ops.ones_like(rowsum)), -1)  # (B, h, T, d + 1)
-        dscores = attention * self.matmul_tb(left, right)  # (B, h, T, T)
-        dv = self.matmul_ta(attention, do)  # (B, h, T, d)
+        dscores = self.score_gradient(v, out, dout[0])  # (B, h, T, T)
+        dv = self.matmul_ta(out[1], dout[0])  # (B, h, T, d)
         flat = dscores.astype(ms.float32).reshape(q.shape[0], -1)  # (B, h·T·T)
         dbias = self.sum_rows(ops.ones((1, q.shape[0]), ms.float32), flat)  # (1, h·T·T)
         dq, dk = self.matmul(dscores, k), self.matmul_ta(dscores, q)  # (B, h, T, d)
