@@ -24,6 +24,7 @@ class StrictModel(BaseModel):
         populate_by_name=True,
         allow_inf_nan=False,
         protected_namespaces=(),
+        defer_build=True,
     )
 
     @classmethod

@@ -95,16 +95,16 @@ class LayerNorm(nn.Cell):
             path, "layer_norm", lambda x, g, b, e: (x, (x[0],), (x[0],)), outputs=3
         )
         self.dx = _operator(path, "layer_norm_dx", lambda x, g, m, s, dy: x)
-        self.sums = _operator(path, "layer_norm_sums", lambda x, m, s, dy: (2 * x[1],))
+        self.sums = _operator(path, "layer_norm_sums", lambda x, *_: ((x[1],), (x[1],)), outputs=2)
 
     def construct(self, x, gamma, beta):
         return self.forward(x, gamma, beta, self.eps)
 
     def bprop(self, x, gamma, beta, out, dout):
         dy, mean, scale = dout[0], out[1], out[2]  # (M, D), (M,), (M,)
-        sums = self.sums(x, mean, scale, dy)  # (2 D,)
-        dx = self.dx(x, gamma, mean, scale, ops.depend(dy, sums))  # (M, D)
-        return dx, sums[: x.shape[1]], sums[x.shape[1] :]
+        dgamma, dbeta = self.sums(x, mean, scale, dy)  # (D,), (D,)
+        dx = self.dx(x, gamma, mean, scale, ops.depend(dy, (dgamma, dbeta)))  # (M, D)
+        return dx, dgamma, dbeta
 
 
 class Attention(nn.Cell):
@@ -203,19 +203,21 @@ def biased_attention() -> nn.Cell | None:
 
 
 def adamw() -> ops.Custom | None:
-    """(p, m, v, gradient, settings (5,)) -> nothing of use (1,); p, m and v change in place."""
+    """(n parameters, their m, their v, their gradients, rates (n,), kept (n,), (beta1, beta2, eps))
+    -> nothing of use (1,); parameters, m and v change in place.
+    """
     path = library.path()
     if path is None:
         return None
-    update = _operator(path, "adamw", lambda p, m, v, g, settings: (1,))
+    update = _operator(path, "adamw", lambda *_: (1,))
     update.add_prim_attr("side_effect_mem", True)
     return update
 
 
 def sum_of_squares() -> ops.Custom | None:
-    """x of any shape -> (1,)."""
+    """Arrays of any number and shapes -> the sum over all of them (1,)."""
     path = library.path()
-    return path and _operator(path, "sum_of_squares", lambda x: (1,))
+    return path and _operator(path, "sum_of_squares", lambda *_: (1,))
 
 
 def _operator(path: Path, name: str, shapes: Callable[..., Any], outputs: int = 1) -> ops.Custom:

@@ -32,6 +32,22 @@ void each_chunk(int64_t n, F f) {
   });
 }
 
+// f(task, i, first, count) over the chunks of the inputs i in [0, inputs).
+template <class F>
+void each_chunk_of(const Arguments& args, int inputs, F f) {
+  struct Chunk {
+    int i;
+    int64_t first;
+  };
+  std::vector<Chunk> chunks;
+  for (int i = 0; i < inputs; ++i)
+    for (int64_t first = 0; first < args.size(i); first += kChunk) chunks.push_back({i, first});
+  Pool::get().run(chunks.size(), [&](int64_t task) {
+    const auto [i, first] = chunks[task];
+    f(task, i, first, std::min(kChunk, args.size(i) - first));
+  });
+}
+
 template <bool kBf16>
 void multiply(int64_t m, int64_t n, int64_t k, Matrix a, Matrix b, float* c, const float* bias) {
   gemm<Format<kBf16>>(Pool::get(), m, n, k, a, b, c, n, bias);
@@ -168,12 +184,15 @@ OPERATOR(layer_norm) {
   });
 }
 
-// x (M, D), mean (M), 1 / deviation (M), dy (M, D) -> dgamma and dbeta (2 D)
+// x (M, D), mean (M), 1 / deviation (M), dy (M, D) -> dgamma (D), dbeta (D)
 OPERATOR(layer_norm_sums) {
   const int64_t d = args.dim(0, 1);
-  sum_rows(Pool::get(), args.dim(0, 0), 2 * d, args[4], [&](int64_t i, float* sums) {
+  std::vector<float> both(2 * d);
+  sum_rows(Pool::get(), args.dim(0, 0), 2 * d, both.data(), [&](int64_t i, float* sums) {
     norm_row_sums(args[0] + i * d, args[1][i], args[2][i], args[3] + i * d, d, sums, sums + d);
   });
+  std::copy_n(both.data(), d, args[4]);
+  std::copy_n(both.data() + d, d, args[5]);
 }
 
 // x (M, D), gamma (D), mean (M), 1 / deviation (M), dy (M, D) -> dx (M, D)
@@ -215,27 +234,32 @@ OPERATOR(biased_attention_grad) {
   });
 }
 
-// p, m, v, g, (rate, kept, beta1, beta2, eps) -> unused (1); p, m and v are changed in place
+// n parameters, n of m, n of v, n gradients, rates (n), kept (n), (beta1, beta2, eps) -> unused (1);
+// parameters, m and v are changed in place
 OPERATOR(adamw) {
-  each_chunk(args.size(0), [&](int64_t first, int64_t n) {
-    adamw_update(args[0] + first, args[1] + first, args[2] + first, args[3] + first, args[4], n);
+  const int n = (count - 4) / 4;
+  const float *rates = args[4 * n], *kept = args[4 * n + 1], *common = args[4 * n + 2];
+  each_chunk_of(args, n, [&](int64_t, int i, int64_t first, int64_t size) {
+    adamw_update(args[i] + first, args[n + i] + first, args[2 * n + i] + first,
+                 args[3 * n + i] + first, rates[i], kept[i], common, size);
   });
-  args[5][0] = 0;
+  args[count - 1][0] = 0;
 }
 
-// x -> sum of its squares (1)
+// any number of arrays -> the sum of all their squares (1)
 OPERATOR(sum_of_squares) {
-  const int64_t n = args.size(0);
-  std::vector<double> parts(blocks(n, kChunk));
-  each_chunk(n, [&](int64_t first, int64_t count) {
+  int64_t chunks = 0;
+  for (int i = 0; i < count - 1; ++i) chunks += blocks(args.size(i), kChunk);
+  std::vector<double> parts(chunks);
+  each_chunk_of(args, count - 1, [&](int64_t task, int i, int64_t first, int64_t size) {
     V total{};
-    each_vector(count, [&](int64_t i, auto get, auto) {
-      const V x = get(args[0] + first + i);
+    each_vector(size, [&](int64_t j, auto get, auto) {
+      const V x = get(args[i] + first + j);
       total += x * x;
     });
-    parts[first / kChunk] = sum_of(total);
+    parts[task] = sum_of(total);
   });
   double total = 0;
   for (double part : parts) total += part;
-  args[1][0] = static_cast<float>(total);
+  args[count - 1][0] = static_cast<float>(total);
 }

@@ -86,11 +86,10 @@ inline void norm_row_dx(const float* x, const float* gamma, float mean, float sc
   });
 }
 
-// `settings` is (rate, kept, beta1, beta2, eps); optim/adamw.py has the formula.
-inline void adamw_update(float* p, float* m, float* v, const float* g, const float* settings,
-                         int64_t n) {
-  const float rate = settings[0], kept = settings[1], eps = settings[4];
-  const float new1 = 1.0f - settings[2], new2 = 1.0f - settings[3];
+// `common` is (beta1, beta2, eps); optim/adamw.py has the formula.
+inline void adamw_update(float* p, float* m, float* v, const float* g, float rate, float kept,
+                         const float* common, int64_t n) {
+  const float new1 = 1.0f - common[0], new2 = 1.0f - common[1], eps = common[2];
   each_vector(n, [&](int64_t i, auto get, auto put) {
     const V grad = get(g + i);
     V first = get(m + i), second = get(v + i);

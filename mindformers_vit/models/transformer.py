@@ -11,6 +11,7 @@ from typing import Any
 import mindspore as ms
 from mindspore import nn, ops
 
+from mindformers_vit import compat
 from mindformers_vit.models.base import PreTrainedModel
 from mindformers_vit.models.layers.attention import Attention
 from mindformers_vit.models.layers.drop_path import DropPath, drop_path_rates
@@ -26,13 +27,10 @@ class Block(nn.Cell):
 
     Args:
         config: of the blocks.
-        drop_path_rate: probability of dropping each of the two branches of a sample.
         attn: the attention; None: plain self-attention.
     """
 
-    def __init__(
-        self, config: TransformerConfig, drop_path_rate: float, attn: nn.Cell | None = None
-    ) -> None:
+    def __init__(self, config: TransformerConfig, attn: nn.Cell | None = None) -> None:
         super().__init__()
         width, dtype = config.hidden_size, config.compute_dtype
         self.norm1 = LayerNorm(width, eps=config.layer_norm_eps)
@@ -44,27 +42,23 @@ class Block(nn.Cell):
         )
         self.norm2 = LayerNorm(width, eps=config.layer_norm_eps)
         self.mlp = Mlp(width, config.intermediate_size, compute_dtype=dtype)
-        self.drop_path = DropPath(drop_path_rate)
 
-    def construct(self, x: ms.Tensor, noise: ms.Tensor | None = None) -> ms.Tensor:
-        """x (B, T, D), noise (B, 2) of this block or None (nothing is dropped) -> (B, T, D)."""
-        x = x + self.kept(self.attn(self.norm1(x)), noise, 0)  # (B, T, D)
-        return x + self.kept(self.mlp(self.norm2(x)), noise, 1)  # (B, T, D)
+    def construct(self, x: ms.Tensor, factors: ms.Tensor | None = None) -> ms.Tensor:
+        """x (B, T, D), factors (B, 2) of its branches or None (all is kept) -> (B, T, D)."""
+        x = x + self.kept(self.attn(self.norm1(x)), factors, 0)  # (B, T, D)
+        return x + self.kept(self.mlp(self.norm2(x)), factors, 1)  # (B, T, D)
 
-    def kept(self, branch: ms.Tensor, noise: ms.Tensor | None, number: int) -> ms.Tensor:
+    def kept(self, branch: ms.Tensor, factors: ms.Tensor | None, number: int) -> ms.Tensor:
         """What is added of branch 0 or 1: (B, T, D) float32."""
         branch = branch.astype(ms.float32)  # (B, T, D)
-        return branch if noise is None else self.drop_path(branch, noise[:, number])
+        return branch if factors is None else branch * factors[:, number].reshape(-1, 1, 1)
 
 
-def block_list(
-    config: TransformerConfig,
-    drop_path_rate: float = 0.0,
-    make: Callable[[Any, float], nn.Cell] = Block,
-) -> nn.CellList:
-    """The blocks of a trunk; their drop path rate grows linearly from 0 to the one given."""
-    rates = drop_path_rates(drop_path_rate, config.num_hidden_layers)
-    return nn.CellList([make(config, rate) for rate in rates])
+def block_list(config: TransformerConfig, make: Callable[[Any], nn.Cell] = Block) -> nn.CellList:
+    """The blocks of a trunk, which differ in their weights alone."""
+    blocks = [make(config) for _ in range(config.num_hidden_layers)]
+    compat.share_graph(blocks)
+    return nn.CellList(blocks)
 
 
 class Transformer(PreTrainedModel):
@@ -89,6 +83,8 @@ class Transformer(PreTrainedModel):
             compute_dtype=config.compute_dtype,
         )
         self.cls_token = zeros_parameter((1, 1, config.hidden_size))
+        rate = getattr(config, "drop_path_rate", 0.0)  # the last block's; the first has 0
+        self.drop_path = DropPath(drop_path_rates(rate, config.num_hidden_layers))
 
     def embed(self, pixel_values: ms.Tensor) -> ms.Tensor:
         """(B, C, H, W) -> (B, N, D)."""
@@ -102,9 +98,10 @@ class Transformer(PreTrainedModel):
         self, x: ms.Tensor, drop_noise: ms.Tensor | None = None, *inputs: ms.Tensor
     ) -> ms.Tensor:
         """x (B, T, D), drop_noise (B, 2·L) or None, what else the blocks take -> (B, T, D)."""
+        factors = None if drop_noise is None else self.drop_path(drop_noise)  # (B, 2·L)
         for i, block in enumerate(self.blocks):
-            noise = None if drop_noise is None else drop_noise[:, 2 * i : 2 * i + 2]  # (B, 2)
-            x = block(x, noise, *inputs)  # (B, T, D)
+            own = None if drop_noise is None else factors[:, 2 * i : 2 * i + 2]  # (B, 2)
+            x = block(x, own, *inputs)  # (B, T, D)
         return x
 
 

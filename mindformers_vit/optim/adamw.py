@@ -55,7 +55,6 @@ class AdamW(nn.Cell):
         self.step = Parameter(Tensor(0, ms.int32), name="optimizer.step", requires_grad=False)
         self.beta1, self.beta2 = betas
         self.eps = eps
-        self.betas = Tensor(betas, ms.float32)
         # log of what the kernel will use: the float32 nearest to beta
         self.log_beta1, self.log_beta2 = (math.log(float(np.float32(b))) for b in betas)
         # (lr_scale, weight_decay), each once; the update of a parameter names its group
@@ -65,6 +64,9 @@ class AdamW(nn.Cell):
         self.adam = ops.Adam()
         self.kernel = cells.adamw()
         self.has_kernel = self.kernel is not None
+        self.betas = Tensor(betas, ms.float32)
+        self.lr_scales = Tensor([r.lr_scale for r in rules], ms.float32)
+        self.lr_decays = Tensor([r.lr_scale * r.weight_decay for r in rules], ms.float32)
 
     def construct(self, grads: tuple[Tensor, ...], lr: Tensor) -> Tensor:
         """One update from float32 gradients; `lr` is a float32 scalar. Returns updates done."""
@@ -74,14 +76,21 @@ class AdamW(nn.Cell):
         bias1 = -ops.expm1(t * self.log_beta1)  # 1 - b1^t, without cancellation
         bias2 = ops.sqrt(-ops.expm1(t * self.log_beta2))
         eps = bias2 * self.eps
+        if self.has_kernel:
+            rates = lr * self.lr_scales * bias2 / bias1  # (n,)
+            kept = 1.0 - lr * self.lr_decays  # (n,)
+            common = ops.cat((self.betas, eps.reshape(1)))  # (3,)
+            self.kernel(*self.params, *self.m, *self.v, *grads, rates, kept, common)
+        else:
+            self._update_each(grads, lr, bias1, bias2, eps)
+        return step
+
+    def _update_each(self, grads, lr, bias1, bias2, eps):
         rates: tuple[Tensor, ...] = ()
         kept: tuple[Tensor, ...] = ()
         for scale, decay in self.groups:
             rates += (lr * scale * bias2 / bias1,)
             kept += (1.0 - lr * (scale * decay),)
-        if self.has_kernel:
-            self._update_by_kernel(grads, rates, kept, eps)
-            return step
         for i in range(len(self.params)):
             p, group = self.params[i], self.group_of[i]
             if self.decays[i]:
@@ -90,14 +99,6 @@ class AdamW(nn.Cell):
                 p, self.m[i], self.v[i], 0.0, 0.0,
                 rates[group], self.beta1, self.beta2, eps, grads[i],
             )  # fmt: skip
-        return step
-
-    def _update_by_kernel(self, grads, rates, kept, eps):
-        settings: tuple[Tensor, ...] = ()
-        for i in range(len(rates)):
-            settings += (ops.stack((rates[i], kept[i], self.betas[0], self.betas[1], eps)),)  # (5,)
-        for i in range(len(self.params)):
-            self.kernel(self.params[i], self.m[i], self.v[i], grads[i], settings[self.group_of[i]])
 
     def state(self) -> dict[str, Parameter]:
         """The optimiser's own parameters by name, as a checkpoint keeps them."""

@@ -19,14 +19,14 @@ def global_norm(grads: tuple[Tensor, ...], squares: Any = None) -> Tensor:
     """Root of the sum of all squares: float32 scalar, not finite if any gradient is not.
 
     Args:
-        squares: the compiled kernel for the squares of one gradient, if there is one.
+        squares: the compiled kernel for the sum of all squares, if there is one.
     """
+    if squares is not None:
+        return ops.sqrt(squares(*grads).reshape(()))
     total = 0.0
-    for grad in grads:
-        if squares is not None:
-            total += squares(grad)[0]
-            continue
-        total += ops.square(grad.reshape(-1, grad.shape[-1] if grad.ndim > 1 else 1)).sum(-1).sum()
+    for grad in grads:  # `total +=` would be three operators each
+        rows = grad.reshape(-1, grad.shape[-1] if grad.ndim > 1 else 1)
+        total = total + ops.square(rows).sum(-1).sum()
     return ops.sqrt(total)
 
 

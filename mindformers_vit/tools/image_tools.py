@@ -20,10 +20,10 @@ from PIL import Image, UnidentifiedImageError
 from mindformers_vit.data.decode import to_rgb
 from mindformers_vit.data.sources import IMAGE_ENDINGS
 from mindformers_vit.errors import DataError
-from mindformers_vit.web import TIMEOUT, content_length, open_url, read_chunks
 
 MAX_BYTES = 32 * 2**20  # of a download
 MAX_PIXELS = 89_478_485  # of a picture (Pillow's own limit: 256 MiB as RGB)
+TIMEOUT = 20.0  # seconds without an answer
 
 
 def is_url(source: Any) -> bool:
@@ -169,14 +169,16 @@ def _from_array(array: NDArray[Any], name: str) -> Image.Image:
 
 def download(url: str, *, timeout: float = TIMEOUT, max_bytes: int = MAX_BYTES) -> bytes:
     """The bytes behind an http or https URL; DataError says what failed."""
+    from mindformers_vit import web  # only here: it takes a tenth of `validate`
+
     deadline = time.monotonic() + 3 * timeout
     too_large = DataError(f"'{url}': larger than the {max_bytes} bytes allowed")
     parts: list[bytes] = []
     size = 0
-    with open_url(url, timeout=timeout) as response:
-        if (content_length(response) or 0) > max_bytes:
+    with web.open_url(url, timeout=timeout) as response:
+        if (web.content_length(response) or 0) > max_bytes:
             raise too_large
-        for part in read_chunks(response, url):
+        for part in web.read_chunks(response, url):
             parts.append(part)
             size += len(part)
             if size > max_bytes:

@@ -60,15 +60,16 @@ def test_an_import_of_mindspore_is_noticed():
 def assert_quick(statements: str, *arguments: str, code: int = 0) -> None:
     """Within 0.3 s of the processor's time: the clock's is that of whoever else is at work.
 
-    Where Python itself is slow, or the core shared, the seconds are longer: they are those of a
-    processor that runs LOOP in 0.06 s, at that moment.
+    Where Python itself is slow, or the core shared, the seconds are longer: they are those of the
+    processor of benchmarks/README.md, that is one that runs LOOP in 0.077 s, at that moment. (One
+    commit's commands took 2.15 times as long on another processor, and LOOP 0.165 s there.)
     """
     seen = []
     for _ in range(10):
         loop, _ = timed(LOOP)
         took, said = timed(statements, *arguments, code=code)
         assert "was imported" not in said
-        seen.append(took / max(1.0, loop / 0.06))
+        seen.append(took / max(1.0, loop / 0.077))
         if seen[-1] <= 0.3:
             return
     raise AssertionError(f"took {seen} s")

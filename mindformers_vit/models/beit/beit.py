@@ -24,11 +24,10 @@ class BeitBlock(Block):
 
     Args:
         config: of the network.
-        drop_path_rate: probability of dropping each of the two branches of a sample.
         index: see `beit_attention.RelativePositionBias`.
     """
 
-    def __init__(self, config: BeitConfig, drop_path_rate: float, *, index: ms.Tensor) -> None:
+    def __init__(self, config: BeitConfig, *, index: ms.Tensor) -> None:
         width = config.hidden_size
         attention = BeitAttention(
             width,
@@ -38,7 +37,7 @@ class BeitBlock(Block):
             index=index,
             compute_dtype=config.compute_dtype,
         )
-        super().__init__(config, drop_path_rate, attention)
+        super().__init__(config, attention)
         self.has_scale = config.layer_scale_init_value > 0
         self.gamma_1 = zeros_parameter((width,)) if self.has_scale else None
         self.gamma_2 = zeros_parameter((width,)) if self.has_scale else None
@@ -47,14 +46,14 @@ class BeitBlock(Block):
     def construct(
         self,
         x: ms.Tensor,
-        noise: ms.Tensor | None = None,
+        factors: ms.Tensor | None = None,
         shared_bias: ms.Tensor | None = None,
     ) -> ms.Tensor:
-        """x (B, T, D), noise (B, 2) or None, shared_bias (h, T, T) or None -> (B, T, D)."""
+        """x (B, T, D), factors (B, 2) or None, shared_bias (h, T, T) or None -> (B, T, D)."""
         branch = self.scaled(self.attn(self.norm1(x), shared_bias), self.gamma_1)  # (B, T, D)
-        x = x + self.kept(branch, noise, 0)  # (B, T, D)
+        x = x + self.kept(branch, factors, 0)  # (B, T, D)
         branch = self.scaled(self.mlp(self.norm2(x)), self.gamma_2)  # (B, T, D)
-        return x + self.kept(branch, noise, 1)  # (B, T, D)
+        return x + self.kept(branch, factors, 1)  # (B, T, D)
 
     def scaled(self, branch: ms.Tensor, gamma: ms.Tensor | None) -> ms.Tensor:
         """gamma (D,) times the branch (B, T, D), in float32."""
@@ -83,7 +82,7 @@ class BeitForImageClassification(TokenClassifier):
         if self.has_shared_bias:
             rows, heads = table_rows(config.grid), config.num_attention_heads
             self.rel_pos_bias = SharedRelativePositionBias(rows, heads, index)
-        self.blocks = block_list(config, config.drop_path_rate, partial(BeitBlock, index=index))
+        self.blocks = block_list(config, partial(BeitBlock, index=index))
         self.add_head(config)
         self.init_weights(seed)
 

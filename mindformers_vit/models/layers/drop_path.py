@@ -5,6 +5,8 @@ The noise comes from the loader, so a resumed run drops the same paths.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import mindspore as ms
 import numpy as np
 from mindspore import nn
@@ -16,16 +18,18 @@ def drop_path_rates(rate: float, depth: int) -> list[float]:
 
 
 class DropPath(nn.Cell):
-    """x · mask / keep with one mask value for each sample; the identity at rate 0."""
+    """What each branch of each sample is multiplied by: 0 or 1 / (1 - its rate).
 
-    def __init__(self, rate: float) -> None:
+    Args:
+        rates: of dropping the two branches of a block, one for each block.
+    """
+
+    def __init__(self, rates: Sequence[float]) -> None:
         super().__init__()
-        self.rate = rate
-        self.keep = 1.0 - rate
+        both = np.repeat(np.asarray(rates, np.float64), 2)  # (2·L,)
+        self.rates = ms.Tensor(both.astype(np.float32))
+        self.keep = ms.Tensor((1.0 - both).astype(np.float32))
 
-    def construct(self, x: ms.Tensor, noise: ms.Tensor) -> ms.Tensor:
-        """x (B, T, D), noise (B,) uniform in [0, 1): kept where noise >= rate -> (B, T, D)."""
-        if self.rate == 0.0:
-            return x
-        factor = (noise >= self.rate).astype(x.dtype) / self.keep  # (B,)
-        return x * factor.reshape(-1, 1, 1)  # (B, T, D)
+    def construct(self, noise: ms.Tensor) -> ms.Tensor:
+        """noise (B, 2·L) uniform in [0, 1): kept where noise >= rate -> (B, 2·L) float32."""
+        return (noise >= self.rates).astype(ms.float32) / self.keep  # (B, 2·L)

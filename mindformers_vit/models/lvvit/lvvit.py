@@ -27,13 +27,13 @@ AUX_SHARE = 0.5  # of the strongest token in the logits of evaluation
 class SkipBlock(Block):
     """A `Block` whose branches are divided by `skip_lam` before they are added."""
 
-    def __init__(self, config: LVViTConfig, drop_path_rate: float) -> None:
-        super().__init__(config, drop_path_rate)
+    def __init__(self, config: LVViTConfig) -> None:
+        super().__init__(config)
         self.skip_lam = config.skip_lam
 
-    def kept(self, branch: ms.Tensor, noise: ms.Tensor | None, number: int) -> ms.Tensor:
+    def kept(self, branch: ms.Tensor, factors: ms.Tensor | None, number: int) -> ms.Tensor:
         """What is added of branch 0 or 1: (B, T, D) float32."""
-        return super().kept(branch, noise, number) / self.skip_lam
+        return super().kept(branch, factors, number) / self.skip_lam
 
 
 class LVViTForImageClassification(Transformer):
@@ -57,7 +57,7 @@ class LVViTForImageClassification(Transformer):
         width, dtype = config.hidden_size, config.compute_dtype
         self.grid = config.grid
         self.pos_embed = zeros_parameter((1, config.num_patches + 1, width))
-        self.blocks = block_list(config, config.drop_path_rate, SkipBlock)
+        self.blocks = block_list(config, SkipBlock)
         self.norm = LayerNorm(width, eps=config.layer_norm_eps)
         self.head = Linear(width, config.num_labels, compute_dtype=dtype)
         self.aux_head = Linear(width, config.num_labels, compute_dtype=dtype)

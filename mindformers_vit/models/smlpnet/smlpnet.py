@@ -55,8 +55,7 @@ class SMLPNetForImageClassification(PreTrainedModel):
             token_mix.append(nn.CellList([LocalMix(width, config), SparseMix(width, grid, config)]))
             channel_mix.append(nn.CellList([nn.Identity(), norm, mlp]))
         self.token_mix, self.channel_mix = nn.CellList(token_mix), nn.CellList(channel_mix)
-        rates = drop_path_rates(config.drop_path_rate, self.num_layers)
-        self.drop_paths = nn.CellList([DropPath(rate) for rate in rates])
+        self.drop_path = DropPath(drop_path_rates(config.drop_path_rate, self.num_layers))
         self.batch_norm = batch_norm(self.num_features, config)
         head = Linear(self.num_features, config.num_labels, compute_dtype=config.compute_dtype)
         self.mlp_head = nn.CellList([head])
@@ -88,22 +87,20 @@ class SMLPNetForImageClassification(PreTrainedModel):
                 "the size of the grid"
             )
         x = pixel_values.transpose(0, 2, 3, 1)  # (B, H, W, C)
+        factors = None if drop_noise is None else self.drop_path(drop_noise)  # (B, 2·K)
         for i in range(self.num_layers):
             if i in self.starts:
                 x = self.to_patch_embedding[self.starts.index(i)][0](x)  # (B, H, W, C)
             branch = self.token_mix[i][1](self.token_mix[i][0](x))  # (B, H, W, C)
-            x = self.add(i, x, branch, None if drop_noise is None else drop_noise[:, 2 * i])
+            x = x + self.kept(branch, factors, 2 * i)  # (B, H, W, C)
             branch = self.channel_mix[i][2](self.channel_mix[i][1](x))  # (B, H, W, C)
-            x = self.add(i, x, branch, None if drop_noise is None else drop_noise[:, 2 * i + 1])
+            x = x + self.kept(branch, factors, 2 * i + 1)  # (B, H, W, C)
         return x.reshape(x.shape[0], -1, self.num_features)  # (B, N, C)
 
-    def add(self, i: int, x: ms.Tensor, branch: ms.Tensor, noise: ms.Tensor | None) -> ms.Tensor:
-        """x plus a branch of block i, dropped by noise (B,): (B, H, W, C) float32."""
+    def kept(self, branch: ms.Tensor, factors: ms.Tensor | None, number: int) -> ms.Tensor:
+        """What is added of a branch: (B, H, W, C) float32."""
         branch = branch.astype(ms.float32)  # (B, H, W, C)
-        if noise is not None:
-            flat = branch.reshape(branch.shape[0], -1, branch.shape[3])  # (B, N, C)
-            branch = self.drop_paths[i](flat, noise).reshape(x.shape)  # (B, H, W, C)
-        return x + branch  # (B, H, W, C)
+        return branch if factors is None else branch * factors[:, number].reshape(-1, 1, 1, 1)
 
     def forward_head(self, x: ms.Tensor, *, pre_logits: bool = False) -> ms.Tensor:
         """(B, N, C) -> (B, num_labels) float32, or the pooled (B, C) if `pre_logits`."""

@@ -37,7 +37,7 @@ class ViTForImageClassification(TokenClassifier):
     def __init__(self, config: ViTConfig, *, seed: int = 0) -> None:
         super().__init__(config)
         self.pos_embed = zeros_parameter((1, config.num_patches + 1, config.hidden_size))
-        self.blocks = block_list(config, config.drop_path_rate)
+        self.blocks = block_list(config)
         self.add_head(config)
         self.linear_probe = config.linear_probe
         if self.linear_probe:
