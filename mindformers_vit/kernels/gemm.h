@@ -1,7 +1,8 @@
 // C = A B (+ bias) of float32 matrices, in float32 or with bf16 products summed in float32.
 //
 // The scheme is the usual one (Goto & van de Geijn 2008): panels of A and B are copied so that the
-// innermost loop reads them in order, a tile of C stays in registers. Each element of C is summed
+// innermost loop reads them in order, a tile of C stays in registers. A task goes through the whole
+// depth, chunk by chunk, so its part of C stays in the core's own cache. Each element of C is summed
 // over k in one fixed order, whatever the threads do.
 //
 // What a panel looks like and what multiplies two of them is a "format": `Lanes` of vectors, or
@@ -21,9 +22,9 @@ using Format = Lanes<kBf16>;
 inline bool may_multiply() { return true; }
 #endif
 
-constexpr int64_t kTaskRows = 8, kTaskColumns = 4;  // panels of a task, at the least and at the most
-constexpr int64_t kTasks = 8;                       // that a product should have, for the threads
-constexpr int64_t kMaxRows = 4096;                  // of A at a time, which bounds the copies
+constexpr int64_t kTaskRows = 8;       // panels of a task, at the least
+constexpr int64_t kTasks = 8;          // that a product should have, for the threads
+constexpr int64_t kCopied = 8 << 20;   // floats of A at a time, in panels
 
 inline int64_t blocks(int64_t n, int64_t size) { return (n + size - 1) / size; }
 
@@ -55,45 +56,49 @@ void gemm(Runner& runner, int64_t m, int64_t n, int64_t k, Matrix a, Matrix b, f
       for (int64_t j = 0; j < n; ++j) c[i * ldc + j] = bias ? bias[j] : 0.0f;
   }
   if (m == 0 || n == 0 || k == 0) return;
-  const int64_t steps = blocks(k, F::kStep);
-  const int64_t depth = blocks(steps, blocks(steps, F::kDepth)) * F::kStep;
+  const int64_t steps = blocks(k, F::kStep), chunks = blocks(steps, F::kDepth);
+  const int64_t depth = blocks(steps, chunks) * F::kStep;
   const int64_t a_size = F::size(F::kRows, depth), b_size = F::size(F::kColumns, depth);
-  const int64_t b_panels = blocks(n, F::kColumns), b_tasks = blocks(b_panels, kTaskColumns);
-  constexpr int64_t most = kMaxRows / F::kRows * F::kRows;
+  const int64_t b_panels = blocks(n, F::kColumns), b_tasks = blocks(b_panels, F::kTask);
+  const int64_t most = std::max(kTaskRows, kCopied / (chunks * a_size)) * F::kRows;
   for (int64_t top = 0; top < m; top += most) {
     const int64_t rows = std::min(m - top, most);
     const int64_t a_panels = blocks(rows, F::kRows), a_tasks = blocks(a_panels, kTaskRows);
     const int64_t groups = std::min(blocks(kTasks, b_tasks), a_tasks);
-    float* packed_a = panels<0>(a_panels * a_size);
-    for (int64_t first = 0; first < k; first += depth) {
-      const int64_t count = std::min(depth, k - first);
-      runner.run(a_panels, [=](int64_t i) {
-        const int64_t row = i * F::kRows;
-        F::pack_a(a.from(top + row, first), std::min<int64_t>(F::kRows, rows - row), count,
-                  packed_a + i * a_size);
-      });
-      runner.run(groups * b_tasks, [=](int64_t task) {
-        const int64_t j0 = task / groups * kTaskColumns, j1 = std::min(j0 + kTaskColumns, b_panels);
-        const int64_t i0 = task % groups * a_panels / groups,
-                      i1 = (task % groups + 1) * a_panels / groups;
-        float* packed_b = panels<1>(kTaskColumns * b_size);
+    float* packed_a = panels<0>(chunks * a_panels * a_size);
+    runner.run(a_panels, [=](int64_t i) {
+      const int64_t row = i * F::kRows, valid = std::min<int64_t>(F::kRows, rows - row);
+      for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+        const int64_t first = chunk * depth;
+        F::pack_a(a.from(top + row, first), valid, std::min(depth, k - first),
+                  packed_a + (chunk * a_panels + i) * a_size);
+      }
+    });
+    runner.run(groups * b_tasks, [=](int64_t task) {
+      const int64_t j0 = task / groups * F::kTask, j1 = std::min(j0 + F::kTask, b_panels);
+      const int64_t i0 = task % groups * a_panels / groups,
+                    i1 = (task % groups + 1) * a_panels / groups;
+      float* packed_b = panels<1>(F::kTask * b_size);
+      typename F::Session session;
+      for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+        const int64_t first = chunk * depth, count = std::min(depth, k - first);
+        const float* panel_a = packed_a + chunk * a_panels * a_size;
         for (int64_t j = j0; j < j1; ++j) {
           const int64_t column = j * F::kColumns;
           F::pack_b(b.from(column, first), std::min<int64_t>(F::kColumns, n - column), count,
                     packed_b + (j - j0) * b_size);
         }
-        typename F::Session session;
         for (int64_t i = i0; i < i1; ++i) {
           for (int64_t j = j0; j < j1; ++j) {
             const int64_t row = i * F::kRows, column = j * F::kColumns;
-            F::multiply(count, packed_a + i * a_size, packed_b + (j - j0) * b_size,
+            F::multiply(count, panel_a + i * a_size, packed_b + (j - j0) * b_size,
                         c + (top + row) * ldc + column, ldc,
                         std::min<int64_t>(F::kRows, rows - row),
                         std::min<int64_t>(F::kColumns, n - column),
-                        first || !bias ? nullptr : bias + column, first > 0);
+                        chunk || !bias ? nullptr : bias + column, chunk > 0);
           }
         }
-      });
-    }
+      }
+    });
   }
 }

@@ -63,6 +63,7 @@ struct Lanes {
   static constexpr int kColumns = 2 * kLanes;
   static constexpr int64_t kStep = kBf16 ? 2 : 1;  // of k, that a word holds
   static constexpr int64_t kDepth = 320;           // words of a panel
+  static constexpr int64_t kTask = 4;              // panels of B that a task takes
   struct Session {};
 
   static_assert(kRows <= kLanes, "what `pack` writes beyond a word must be written again");

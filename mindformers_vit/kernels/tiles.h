@@ -24,7 +24,8 @@ template <int kSlices>
 struct Tiles {
   static constexpr int kRows = 32, kColumns = 32;            // two tiles by two
   static constexpr int64_t kStep = 32;                       // of k, that a tile holds
-  static constexpr int64_t kDepth = kSlices == 1 ? 48 : 16;  // steps of a panel
+  static constexpr int64_t kDepth = kSlices == 1 ? 24 : 16;  // steps of a panel
+  static constexpr int64_t kTask = kSlices == 1 ? 8 : 4;     // panels of B that a task takes
   static constexpr int64_t kTile = 256;                      // floats in the memory of one
 
   // Tiles can be used while it lives.
