@@ -13,7 +13,7 @@ from pathlib import Path
 SOURCES = sorted(path for path in Path(__file__).parent.iterdir() if path.suffix in (".cpp", ".h"))
 FLAGS = (
     "-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-w",
-    "-shared", "-fPIC", "-pthread",
+    "-shared", "-fPIC", "-fvisibility=hidden", "-pthread",
 )  # fmt: skip
 MASKS = {"AVX512": "-mno-avx512f", "AMX": "-DNO_TILES"}  # what keeps a library from using it
 TIMEOUT = 300.0  # seconds for one call of the compiler

@@ -8,7 +8,8 @@
 
 namespace {
 
-constexpr int64_t kChunk = 1 << 14;  // elements of a task of an elementwise loop
+constexpr int64_t kChunk = 1 << 14;       // elements of a task of an elementwise loop
+constexpr int64_t kWorthSlicing = 256;    // the least dimension of a float32 product by tiles
 
 struct Arguments {
   void** params;
@@ -50,7 +51,10 @@ void each_chunk_of(const Arguments& args, int inputs, F f) {
 
 template <bool kBf16>
 void multiply(int64_t m, int64_t n, int64_t k, Matrix a, Matrix b, float* c, const float* bias) {
-  gemm<Format<kBf16>>(Pool::get(), m, n, k, a, b, c, n, bias);
+  if (!kBf16 && std::min({m, n, k}) < kWorthSlicing)
+    gemm<Lanes<false>>(Pool::get(), m, n, k, a, b, c, n, bias);
+  else
+    gemm<Format<kBf16>>(Pool::get(), m, n, k, a, b, c, n, bias);
 }
 
 // x (M, K), w (N, K), bias (N) or nullptr -> x wᵀ + bias (M, N)
@@ -104,7 +108,7 @@ Heads heads_of(const Arguments& args) {
 
 #define OPERATOR(name)                                                                        \
   static void run_##name(const Arguments& args, int count);                                   \
-  extern "C" int name(int count, void** params, int* ndims, int64_t** shapes,                 \
+  EXPORT int name(int count, void** params, int* ndims, int64_t** shapes,                     \
                       const char** dtypes, void*, void*) {                                    \
     for (int i = 0; i < count; ++i)                                                           \
       if (std::strcmp(dtypes[i], "float32") != 0) return 1;                                   \
@@ -114,13 +118,13 @@ Heads heads_of(const Arguments& args) {
   static void run_##name([[maybe_unused]] const Arguments& args, [[maybe_unused]] int count)
 
 // 0: done; anything else: this process may not use what the library was compiled for.
-extern "C" int start(int threads) {
+EXPORT int start(int threads) {
   Pool::get().resize(threads);
   return may_multiply() ? 0 : 1;
 }
-extern "C" int has_bf16() { return kHasBf16; }
-extern "C" int lanes() { return kLanes; }
-extern "C" int tiles() { return kTiles; }
+EXPORT int has_bf16() { return kHasBf16; }
+EXPORT int lanes() { return kLanes; }
+EXPORT int tiles() { return kTiles; }
 
 // x (M, K), w (N, K), bias (N) or nothing -> x wᵀ + bias (M, N)
 OPERATOR(linear_fp32) { linear<false>(args, args[0], count == 4 ? args[2] : nullptr, args[count - 1]); }

@@ -121,7 +121,7 @@ void along_columns(const uint8_t* from, int64_t stride, const Weights& weights, 
 // The box (left, top, width, height) of an image of `image_width` pixels a row, resized to
 // (result_width, result_height), whose rows are filled up to a multiple of 16 bytes.
 // 1: the image is too narrow for that, and nothing is written.
-extern "C" int resize_pixels(const uint8_t* image, int64_t image_width, const int64_t* box,
+EXPORT int resize_pixels(const uint8_t* image, int64_t image_width, const int64_t* box,
                              int64_t result_width, int64_t result_height, int cubic, uint8_t* to) {
   const int64_t left = box[0], top = box[1], width = box[2], height = box[3];
   const Weights wide(width, result_width, cubic), tall(height, result_height, cubic);
@@ -136,7 +136,7 @@ extern "C" int resize_pixels(const uint8_t* image, int64_t image_width, const in
 }
 
 // (count) pixels -> (3, count): each byte's number in the table (3, 256) of its channel.
-extern "C" void normalize_pixels(const uint8_t* image, int64_t count, const float* table,
+EXPORT void normalize_pixels(const uint8_t* image, int64_t count, const float* table,
                                  float* to) {
   for (int64_t i = 0; i < count; ++i)
     for (int64_t c = 0; c < 3; ++c) to[c * count + i] = table[256 * c + image[4 * i + c]];

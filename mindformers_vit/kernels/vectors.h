@@ -3,6 +3,10 @@
 #include <cstdint>
 #include <cstring>
 
+// What others may call. All else is hidden: the pool of threads too, which processes would share
+// among all such libraries that they load.
+#define EXPORT extern "C" __attribute__((visibility("default")))
+
 #if defined(__AVX512F__)
 #include <immintrin.h>
 constexpr int kLanes = 16;

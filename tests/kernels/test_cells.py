@@ -80,8 +80,17 @@ def assert_close(found: list, expected: list, tolerance: float) -> None:
         assert np.abs(ours - theirs).max() <= tolerance * scale
 
 
-# below, at and beyond the tiles of every vector width; beyond the depth of a panel; many rows
-MATRICES = [(1, 1, 1), (3, 5, 2), (14, 16, 32), (37, 53, 45), (15, 700, 33), (4100, 9, 17)]
+# below, at and beyond the tiles of every vector width; beyond the depth of a panel; by AMX; of more
+# rows than are copied at once
+MATRICES = [
+    (1, 1, 1),
+    (3, 5, 2),
+    (14, 16, 32),
+    (37, 53, 45),
+    (15, 700, 33),
+    (313, 270, 290),
+    (4100, 2100, 3),
+]
 
 
 @pytest.mark.parametrize(("m", "k", "n"), MATRICES)
