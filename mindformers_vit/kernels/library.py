@@ -52,13 +52,17 @@ def has_bf16() -> bool:
 
 
 def numerics() -> str:
-    """Names the arithmetic in use: runs with the same name and settings have the same bits."""
+    """Names the arithmetic in use: runs with the same name and settings have the same bits.
+
+    It holds the beginning of the library's key, which other code, compiler or CPU would change.
+    """
     library = path()
     if library is None:
         return "plain"
     loaded = ctypes.CDLL(str(library))
     tiles = ", tiles" if loaded.tiles() else ""
-    return f"kernels of {loaded.lanes()} lanes{tiles}, {_matmul} matmul"
+    key = library.stem.partition("-")[2][:8]
+    return f"kernels {key} of {loaded.lanes()} lanes{tiles}, {_matmul} matmul"
 
 
 @functools.cache
