@@ -67,7 +67,7 @@ class Lab:
 
 def finished(process: subprocess.Popen[str]) -> tuple[int, str]:
     """Exit code and what it said."""
-    said, _ = process.communicate(timeout=90)
+    said, _ = process.communicate(timeout=240)
     return process.returncode, said
 
 
