@@ -72,8 +72,6 @@ def compiled() -> Path | None:
         _say_plain("MINDFORMERS_VIT_KERNELS=0")
         return None
     masked = [name for name in MASKS if os.environ.get(f"MINDFORMERS_VIT_{name}") == "0"]
-    for name in masked:
-        logger.info("kernels without %s: MINDFORMERS_VIT_%s=0", name, name)
     try:
         found = build(masked)
         if ctypes.CDLL(str(found)).start(_threads()) != 0:
@@ -86,6 +84,8 @@ def compiled() -> Path | None:
     except OSError as error:
         _say_plain(f"the compiled library cannot be loaded: {error}")
         return None
+    for name in masked:
+        logger.info("kernels without %s: MINDFORMERS_VIT_%s=0", name, name)
     return found
 
 
