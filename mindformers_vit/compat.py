@@ -4,11 +4,9 @@ here when first needed, nowhere by the layers above the networks.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,6 @@ logger = logging.getLogger(__name__)
 ENDED = "MINDFORMERS_VIT_ENDED"  # names the file where a rank leaves its exit code
 _RECURSION_LIMIT = 10_000  # the compiler nests a call for each parameter of an update
 _HUSHED = {"GLOG_v": "3"}
-_shared = itertools.count()  # numbers what `share_graph` was given
 _GLOG_THRESHOLD = "_ZN3fLI21FLAGS_stderrthresholdE"  # of the C++ half: 1 warnings, 2 errors
 
 
@@ -142,21 +139,6 @@ def resolve_dtype(wanted: str, device_name: str) -> str:
             "allowed there: auto, float32, float16"
         )
     return wanted
-
-
-def share_graph(cells: Sequence[Any]) -> None:
-    """On CPU, compile Cells that differ in their weights alone once, and inline it for each.
-
-    A third of the time and memory that compiling a deep network takes. It is what MindSpore's
-    decorator `lazy_inline(policy="front")` marks, for whose key Cells of other settings, or of
-    another network, could look the same. Its manual names Ascend alone, where it was not tried.
-    """
-    if device() != "CPU":
-        return
-    key = next(_shared)
-    for cell in cells:
-        cell.no_inline = False
-        cell.cell_init_args = f"lazy_inline_{key}"
 
 
 def jit(function: Any) -> Any:

@@ -21,6 +21,7 @@ from mindformers_vit.engine.loss_scale import LossScale
 from mindformers_vit.errors import TrainingError
 from mindformers_vit.kernels import cells, library
 from mindformers_vit.losses import soft_target_cross_entropy
+from mindformers_vit.models.shared_graphs import shared_graphs
 from mindformers_vit.optim.adamw import AdamW
 from mindformers_vit.optim.clip import clip, global_norm, is_finite
 from mindformers_vit.optim.ema import Ema
@@ -96,6 +97,7 @@ class TrainStep:
     ) -> None:
         self.forward, self.optimizer, self.ema = forward, optimizer, ema
         self.accumulation, self.loss_scale = accumulation, loss_scale
+        self._compiled = False
         forward.set_train(True)
         update = _update_function(optimizer, ema, max_grad_norm, reduce, average)
         gradients = _gradient_function(forward, scaled=loss_scale is not None)
@@ -108,6 +110,14 @@ class TrainStep:
 
     def __call__(self, batches: Iterable[Mapping[str, Any]], lr: float) -> dict[str, Any]:
         """Update once; returns loss, images, finite, loss_scale and grad_norm."""
+        if self._compiled:
+            return self._update(batches, lr)
+        with shared_graphs(self.forward):
+            result = self._update(batches, lr)
+        self._compiled = True
+        return result
+
+    def _update(self, batches: Iterable[Mapping[str, Any]], lr: float) -> dict[str, Any]:
         scale = self.loss_scale.value if self.loss_scale else 1.0
         scale_tensor, lr_tensor = Tensor(scale, ms.float32), Tensor(lr, ms.float32)
         losses, images = [], 0

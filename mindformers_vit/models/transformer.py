@@ -11,7 +11,6 @@ from typing import Any
 import mindspore as ms
 from mindspore import nn, ops
 
-from mindformers_vit import compat
 from mindformers_vit.models.base import PreTrainedModel
 from mindformers_vit.models.layers.attention import Attention
 from mindformers_vit.models.layers.drop_path import DropPath, drop_path_rates
@@ -56,9 +55,9 @@ class Block(nn.Cell):
 
 def block_list(config: TransformerConfig, make: Callable[[Any], nn.Cell] = Block) -> nn.CellList:
     """The blocks of a trunk, which differ in their weights alone."""
-    blocks = [make(config) for _ in range(config.num_hidden_layers)]
-    compat.share_graph(blocks)
-    return nn.CellList(blocks)
+    blocks = nn.CellList([make(config) for _ in range(config.num_hidden_layers)])
+    blocks.alike = True  # see `shared_graphs`
+    return blocks
 
 
 class Transformer(PreTrainedModel):
