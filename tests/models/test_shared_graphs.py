@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from mindformers_vit import compat
 from mindformers_vit.engine.train_step import ClassifyForward, TrainStep
 from mindformers_vit.models.auto import AutoModel
 from mindformers_vit.models.shared_graphs import shared_graphs
@@ -10,15 +11,27 @@ from mindformers_vit.models.vit.vit import ViTForImageClassification
 from mindformers_vit.models.vit.vit_config import ViTConfig
 from mindformers_vit.optim.adamw import AdamW
 from mindformers_vit.optim.groups import parameter_rules
+from tests.engine import lab
 from tests.models.conftest import VIT_TINY
+
+
+@pytest.fixture(autouse=True)
+def _graph_mode():
+    with lab.own_process():
+        compat.set_device("CPU")
+        yield
 
 
 def marked(network) -> int:
     return sum(hasattr(cell, "cell_init_args") for _, cell in network.cells_and_names())
 
 
+def nothing(cell, inputs, out):
+    return out * 0
+
+
 def hook(network):
-    network.blocks[1].attn.register_forward_hook(lambda cell, inputs, out: out * 0)
+    network.blocks[1].attn.register_forward_hook(nothing)
 
 
 def scale(network):
