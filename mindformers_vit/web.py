@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 
 from mindformers_vit.errors import DataError
 
-TIMEOUT = 20.0  # seconds without an answer
 _CHUNK = 2**16
 
 
@@ -25,9 +24,7 @@ class WebError(DataError):
         self.permanent = permanent
 
 
-def open_url(
-    url: str, *, timeout: float = TIMEOUT, headers: Mapping[str, str] | None = None
-) -> Any:
+def open_url(url: str, *, timeout: float, headers: Mapping[str, str] | None = None) -> Any:
     """The answer to a GET, to be closed by the caller.
 
     Raises:

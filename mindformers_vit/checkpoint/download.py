@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 ATTEMPTS = 5  # without a single byte more
 MAX_BYTES = 1 << 34
+TIMEOUT = 20.0  # seconds without an answer
 PAUSE = 1.0  # seconds before another attempt, doubled after each that brings nothing
 
 
@@ -117,7 +118,7 @@ def _continue(url: str, part: Path, told: Path) -> None:
     headers = {}
     if known is not None and have:
         headers = {"Range": f"bytes={have}-", "If-Range": known.validator}
-    with open_url(url, headers=headers) as response:
+    with open_url(url, timeout=TIMEOUT, headers=headers) as response:
         resumed = response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
         have = have if resumed else 0
         rest = content_length(response)

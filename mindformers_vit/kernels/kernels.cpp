@@ -33,20 +33,19 @@ void each_chunk(int64_t n, F f) {
   });
 }
 
-// f(task, i, first, count) over the chunks of the inputs i in [0, inputs).
-template <class F>
-void each_chunk_of(const Arguments& args, int inputs, F f) {
-  struct Chunk {
-    int i;
-    int64_t first;
-  };
+// A part of the input i.
+struct Chunk {
+  int i;
+  int64_t first, size;
+};
+
+// All parts of the inputs [0, inputs).
+std::vector<Chunk> chunks_of(const Arguments& args, int inputs) {
   std::vector<Chunk> chunks;
   for (int i = 0; i < inputs; ++i)
-    for (int64_t first = 0; first < args.size(i); first += kChunk) chunks.push_back({i, first});
-  Pool::get().run(chunks.size(), [&](int64_t task) {
-    const auto [i, first] = chunks[task];
-    f(task, i, first, std::min(kChunk, args.size(i) - first));
-  });
+    for (int64_t first = 0; first < args.size(i); first += kChunk)
+      chunks.push_back({i, first, std::min(kChunk, args.size(i) - first)});
+  return chunks;
 }
 
 template <bool kBf16>
@@ -243,7 +242,9 @@ OPERATOR(biased_attention_grad) {
 OPERATOR(adamw) {
   const int n = (count - 4) / 4;
   const float *rates = args[4 * n], *kept = args[4 * n + 1], *common = args[4 * n + 2];
-  each_chunk_of(args, n, [&](int64_t, int i, int64_t first, int64_t size) {
+  const std::vector<Chunk> chunks = chunks_of(args, n);
+  Pool::get().run(chunks.size(), [&](int64_t task) {
+    const auto [i, first, size] = chunks[task];
     adamw_update(args[i] + first, args[n + i] + first, args[2 * n + i] + first,
                  args[3 * n + i] + first, rates[i], kept[i], common, size);
   });
@@ -252,13 +253,13 @@ OPERATOR(adamw) {
 
 // any number of arrays -> the sum of all their squares (1)
 OPERATOR(sum_of_squares) {
-  int64_t chunks = 0;
-  for (int i = 0; i < count - 1; ++i) chunks += blocks(args.size(i), kChunk);
-  std::vector<double> parts(chunks);
-  each_chunk_of(args, count - 1, [&](int64_t task, int i, int64_t first, int64_t size) {
+  const std::vector<Chunk> chunks = chunks_of(args, count - 1);
+  std::vector<double> parts(chunks.size());
+  Pool::get().run(chunks.size(), [&](int64_t task) {
+    const float* from = args[chunks[task].i] + chunks[task].first;
     V total{};
-    each_vector(size, [&](int64_t j, auto get, auto) {
-      const V x = get(args[i] + first + j);
+    each_vector(chunks[task].size, [&](int64_t j, auto get, auto) {
+      const V x = get(from + j);
       total += x * x;
     });
     parts[task] = sum_of(total);

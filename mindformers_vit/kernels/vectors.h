@@ -3,8 +3,8 @@
 #include <cstdint>
 #include <cstring>
 
-// What others may call. All else is hidden: the pool of threads too, which processes would share
-// among all such libraries that they load.
+// What others may call. All else is hidden: the pool of threads too, which a process would share
+// among all such libraries that it loads.
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
 #if defined(__AVX512F__)

@@ -36,7 +36,7 @@ def shared_graphs(network: nn.Cell) -> Iterator[None]:
         yield
     finally:
         for block in marked:
-            del block._cell_init_args
+            del block.no_inline, block._cell_init_args
 
 
 def _are_alike(blocks: list[nn.Cell]) -> bool:
@@ -73,4 +73,4 @@ def _value(value: Any) -> Any:
         return value.shape, value.asnumpy().tobytes()
     if isinstance(value, ops.Primitive):
         return type(value), value.name, str(value.attrs)
-    return value if isinstance(value, _PLAIN) or value is None else id(value)
+    return value if isinstance(value, _PLAIN) else id(value)

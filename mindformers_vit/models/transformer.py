@@ -99,7 +99,7 @@ class Transformer(PreTrainedModel):
         """x (B, T, D), drop_noise (B, 2·L) or None, what else the blocks take -> (B, T, D)."""
         factors = None if drop_noise is None else self.drop_path(drop_noise)  # (B, 2·L)
         for i, block in enumerate(self.blocks):
-            own = None if drop_noise is None else factors[:, 2 * i : 2 * i + 2]  # (B, 2)
+            own = None if factors is None else factors[:, 2 * i : 2 * i + 2]  # (B, 2)
             x = block(x, own, *inputs)  # (B, T, D)
         return x
 
