@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <type_traits>
 
 #include "lanes.h"
 
@@ -139,70 +140,67 @@ struct Tiles {
     }
   }
 
-  // Tiles 0 to 3 are those of C, 4 and 5 of A, 6 and 7 of B.
+  // Tiles 0 to 3 are those of C, one more holds a tile of A and one a tile of B. Each is loaded just
+  // before it is needed: CPUs were seen that, for seconds at a time, load tiles slowly, the more so
+  // the more different ones are in use.
+  static constexpr int kA = 4, kB = 5;
+
   template <int kR, int kC>
   static void block(int64_t steps, const float* a, const float* b, float* c, int64_t ldc,
                     const float* bias, bool add) {
-    const int64_t stride = ldc * sizeof(float);
     asm volatile("" : : : "memory");  // the compiler does not know that tiles read and write memory
-    if (add) {
-      _tile_loadd(0, c, stride);
-      if constexpr (kC > 1) _tile_loadd(1, c + 16, stride);
-      if constexpr (kR > 1) _tile_loadd(2, c + 16 * ldc, stride);
-      if constexpr (kR > 1 && kC > 1) _tile_loadd(3, c + 16 * ldc + 16, stride);
-    } else if (bias) {  // the same row 16 times
-      _tile_loadd(0, bias, 0);
-      _tile_loadd(2, bias, 0);
-      _tile_loadd(1, bias + 16, 0);
-      _tile_loadd(3, bias + 16, 0);
-    } else {
-      _tile_zero(0);
-      _tile_zero(1);
-      _tile_zero(2);
-      _tile_zero(3);
-    }
+    each_tile<kR, kC>([=](auto tile, int row, int column) {
+      if (add) load_tile<tile>(c + row * ldc + column, ldc);
+      else if (bias) load_tile<tile>(bias + column, 0);  // the same row 16 times
+      else asm volatile("tilezero %%tmm%c0" : : "i"(tile()));
+    });
     for (; steps > 0; --steps, a += kSlices * 2 * kTile, b += kSlices * 2 * kTile) {
-      if constexpr (kSlices == 3) {  // the small parts first, each slice as seldom as can be
-        load_a<kR>(a, 2);
-        load_b<kC>(b, 0);
-        multiply_tiles<kR, kC>();
-        load_a<kR>(a, 1);
-        multiply_tiles<kR, kC>();
-        load_b<kC>(b, 1);
-        multiply_tiles<kR, kC>();
-        load_a<kR>(a, 0);
-        multiply_tiles<kR, kC>();
-        load_b<kC>(b, 2);
-        multiply_tiles<kR, kC>();
+      if constexpr (kSlices == 3) {  // the small parts first; each pair shares a slice with the next
+        walk<kR, kC, true, true, true>(a + 4 * kTile, b);
+        walk<kR, kC, false, true, false>(a + 2 * kTile, b);
+        walk<kR, kC, true, false, true>(a + 2 * kTile, b + 2 * kTile);
+        walk<kR, kC, false, true, false>(a, b + 2 * kTile);
+        walk<kR, kC, true, false, true>(a, b + 4 * kTile);
+        walk<kR, kC, false, false, true>(a, b);
+      } else {
+        walk<kR, kC, true, true, true>(a, b);
       }
-      if constexpr (kSlices == 1) load_a<kR>(a, 0);
-      load_b<kC>(b, 0);
-      multiply_tiles<kR, kC>();
     }
-    _tile_stored(0, c, stride);
-    if constexpr (kC > 1) _tile_stored(1, c + 16, stride);
-    if constexpr (kR > 1) _tile_stored(2, c + 16 * ldc, stride);
-    if constexpr (kR > 1 && kC > 1) _tile_stored(3, c + 16 * ldc + 16, stride);
+    each_tile<kR, kC>([=](auto tile, int row, int column) {
+      asm volatile("tilestored %%tmm%c2, (%0,%1,1)"
+                   : : "r"(c + row * ldc + column), "r"(ldc * sizeof(float)), "i"(tile()));
+    });
     asm volatile("" : : : "memory");
   }
 
-  template <int kR>
-  static void load_a(const float* a, int slice) {
-    _tile_loadd(4, a + slice * 2 * kTile, 64);
-    if constexpr (kR > 1) _tile_loadd(5, a + (slice * 2 + 1) * kTile, 64);
+  // f(number, row, column) for the tiles of C.
+  template <int kR, int kC, class F>
+  static void each_tile(F f) {
+    f(std::integral_constant<int, 0>(), 0, 0);
+    if constexpr (kC > 1) f(std::integral_constant<int, 1>(), 0, 16);
+    if constexpr (kR > 1) f(std::integral_constant<int, 2>(), 16, 0);
+    if constexpr (kR > 1 && kC > 1) f(std::integral_constant<int, 3>(), 16, 16);
   }
 
-  template <int kC>
-  static void load_b(const float* b, int slice) {
-    _tile_loadd(6, b + slice * 2 * kTile, 64);
-    if constexpr (kC > 1) _tile_loadd(7, b + (slice * 2 + 1) * kTile, 64);
+  template <int kNumber>
+  static void load_tile(const float* from, int64_t stride) {
+    asm volatile("tileloadd (%0,%1,1), %%tmm%c2"
+                 : : "r"(from), "r"(stride * sizeof(float)), "i"(kNumber));
   }
 
-  template <int kR, int kC>
-  static void multiply_tiles() {
-    _tile_dpbf16ps(0, 4, 6);
-    if constexpr (kC > 1) _tile_dpbf16ps(1, 4, 7);
-    if constexpr (kR > 1) _tile_dpbf16ps(2, 5, 6);
-    if constexpr (kR > 1 && kC > 1) _tile_dpbf16ps(3, 5, 7);
+  // Adds the products of one slice of A and one of B to C, there and back by turns, so that two
+  // neighbours of the walk share a tile: (0, 0), (0, 1), (1, 1), (1, 0). `kLoadA` and `kLoadB`:
+  // the first needs its tile of A, of B; else they are those that the walk before ended with.
+  template <int kR, int kC, bool kForward, bool kLoadA, bool kLoadB, int kAt = 0>
+  static void walk(const float* a, const float* b) {
+    constexpr int cell = kForward ? kAt : kR * kC - 1 - kAt, row = cell / kC;
+    constexpr int column = row % 2 ? kC - 1 - cell % kC : cell % kC;
+    if constexpr (kLoadA) load_tile<kA>(a + row * kTile, 16);
+    if constexpr (kLoadB) load_tile<kB>(b + column * kTile, 16);
+    asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(row * 2 + column), "i"(kA), "i"(kB));
+    if constexpr (kAt + 1 < kR * kC) {
+      constexpr int next = kForward ? cell + 1 : cell - 1;
+      walk<kR, kC, kForward, next / kC != row, next / kC == row, kAt + 1>(a, b);
+    }
   }
 };
