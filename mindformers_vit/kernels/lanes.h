@@ -38,6 +38,17 @@ inline V pairs(V first, V) { return first; }
 inline V dot(V a, V b, V c) { return c + a * b; }
 #endif
 
+// Lane j of the result is lane order[j] of a, or order[j] - kLanes of b.
+inline V shuffle(V a, V b, I order) {
+#if defined(__clang__)
+  V x;
+  for (int j = 0; j < kLanes; ++j) x[j] = order[j] < kLanes ? a[order[j]] : b[order[j] - kLanes];
+  return x;
+#else
+  return __builtin_shuffle(a, b, order);
+#endif
+}
+
 // In place: lane j of x[i] becomes lane i of x[j].
 inline void transpose(V* x) {
 #pragma GCC unroll 8
@@ -51,8 +62,8 @@ inline void transpose(V* x) {
     for (int i = 0; i < kLanes; ++i) {
       if (i & s) continue;
       const V a = x[i], b = x[i + s];
-      x[i] = __builtin_shuffle(a, b, low);
-      x[i + s] = __builtin_shuffle(a, b, high);
+      x[i] = shuffle(a, b, low);
+      x[i + s] = shuffle(a, b, high);
     }
   }
 }
