@@ -6,14 +6,12 @@ Every problem of every section is found and reported together.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from mindformers_vit.config.schema import RunConfig
-from mindformers_vit.config.strict import problems_of, validate
+from mindformers_vit.config.strict import validate
 from mindformers_vit.data.mixup import Mixup
 from mindformers_vit.data.transforms import Compose, build_transforms
 from mindformers_vit.engine import parallel
@@ -44,10 +42,6 @@ class Plan:
     def labelled(self) -> bool:
         return self.family.task == "image_classification"
 
-    def with_network(self, network: Any) -> Plan:
-        """The same plan with other settings of the network."""
-        return replace(self, network=network)
-
 
 class _Problems(list[str]):
     """Collects ConfigErrors: `with problems:` goes on after one."""
@@ -68,12 +62,12 @@ def make_plan(values: Mapping[str, Any], recipe: Path | None = None) -> Plan:
     `recipe` is the yaml that the values were read from, for the report to compare with.
     """
     problems = _Problems()
-    run = _schema(values, problems)
-    parts: dict[str, Any] = {}
-    for name in ("family", "network", "processor", "train_transforms", "eval_transforms"):
-        parts[name] = None
-    parts |= {"mixup": None, "callbacks": (), "world": parallel.ONE}
+    run: RunConfig | None = None
+    parts: dict[str, Any] = dict.fromkeys(("family", "network", "processor", "mixup"))
+    parts |= {"train_transforms": None, "eval_transforms": None}
     section = values.get("model")
+    with problems:
+        run = validate(RunConfig, dict(values))
     with problems:
         parts["family"] = _family(section)
     with problems:
@@ -96,14 +90,6 @@ def make_plan(values: Mapping[str, Any], recipe: Path | None = None) -> Plan:
         raise ConfigError(list(dict.fromkeys(problems)))
     assert run is not None
     return Plan(run=run, warnings=tuple(warnings_of(run)), recipe=recipe, **parts)
-
-
-def _schema(values: Mapping[str, Any], problems: _Problems) -> RunConfig | None:
-    try:
-        return RunConfig.model_validate(dict(values))
-    except ValidationError as error:
-        problems += problems_of(error, RunConfig)
-        return None
 
 
 def _inside(section: Any, *path: str) -> Any:
