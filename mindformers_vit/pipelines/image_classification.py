@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from mindformers_vit.data.imagenet import imagenet_labels
 from mindformers_vit.errors import ConfigError
 from mindformers_vit.pipelines.base import Pipeline, positive, tasks
-from mindformers_vit.pipelines.results import write_results
 
 Scores = list[dict[str, Any]]
 
@@ -73,9 +72,7 @@ class ImageClassificationPipeline(Pipeline):
             for name, scores in zip(names, results, strict=True)
         ]
         lines = [_line(name, scores) for name, scores in zip(names, results, strict=True)]
-        write_results(
-            records, lines, task=self.task, output_dir=self.output_dir, save_file=self.save_file
-        )
+        self.write(records, lines)
         return results
 
     def _labels(self, count: int) -> list[str]:
