@@ -69,11 +69,15 @@ def make_plan(values: Mapping[str, Any], recipe: Path | None = None) -> Plan:
     with problems:
         run = validate(RunConfig, dict(values))
     with problems:
-        parts["family"] = _family(section)
+        arch = _inside(section, "arch", "type")
+        parts["family"] = find_arch(arch) if isinstance(arch, str) else None
     with problems:
         parts["network"] = _network(section, parts["family"], values)
-    with problems:
-        parts["processor"] = _processor(values, parts["family"], parts["network"])
+    if parts["network"] is not None:
+        with problems:
+            parts["processor"] = make_processor(
+                parts["family"], parts["network"], values.get("processor")
+            )
     for name in ("train", "eval"):
         with problems:
             parts[f"{name}_transforms"] = _transforms(values, f"{name}_dataset")
@@ -99,11 +103,6 @@ def _inside(section: Any, *path: str) -> Any:
     return section
 
 
-def _family(section: Any) -> ModelFamily | None:
-    arch = _inside(section, "arch", "type")
-    return find_arch(arch) if isinstance(arch, str) else None
-
-
 def _network(section: Any, family: ModelFamily | None, values: Mapping[str, Any]) -> Any:
     settings = _inside(section, "model_config")
     if family is None or not isinstance(settings, Mapping):
@@ -117,12 +116,6 @@ def _network(section: Any, family: ModelFamily | None, values: Mapping[str, Any]
     if asked not in (None, "auto"):
         settings = {**settings, "compute_dtype": asked}
     return make_config(family, settings)
-
-
-def _processor(values: Mapping[str, Any], family: ModelFamily | None, network: Any) -> Any:
-    if family is None or network is None:
-        return None
-    return make_processor(family, network, values.get("processor"))
 
 
 def _transforms(values: Mapping[str, Any], name: str) -> Compose | None:

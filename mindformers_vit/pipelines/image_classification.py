@@ -71,7 +71,10 @@ class ImageClassificationPipeline(Pipeline):
             {"file": name, "predictions": scores}
             for name, scores in zip(names, results, strict=True)
         ]
-        lines = [_line(name, scores) for name, scores in zip(names, results, strict=True)]
+        lines = [
+            f"{name}: " + ", ".join(f"{item['label']} {item['score']:.4f}" for item in scores)
+            for name, scores in zip(names, results, strict=True)
+        ]
         self.write(records, lines)
         return results
 
@@ -101,7 +104,3 @@ def best_classes(scores: NDArray[np.float64], labels: list[str], top_k: int) -> 
     """The `top_k` best of one picture, best first; of equals the first class wins."""
     order = np.argsort(-scores, kind="stable")[:top_k]
     return [{"score": float(scores[k]), "label": labels[k]} for k in order]
-
-
-def _line(name: str, scores: Scores) -> str:
-    return f"{name}: " + ", ".join(f"{item['label']} {item['score']:.4f}" for item in scores)

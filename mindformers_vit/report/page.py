@@ -18,6 +18,7 @@ _CHARTS = (  # caption, name in metrics.jsonl, y begins at 0
     ("Gradient norm, before clipping", "grad_norm", True),
 )
 _SHOWN = 20  # rows before the rest is folded away
+_CURVES_NOTE = "Lines are means of neighbouring steps, the shade is their range."
 _NO_STEPS = "No metrics.jsonl yet; the callback MetricsWriter (SummaryMonitor) writes it."
 
 
@@ -26,13 +27,15 @@ def page(facts: Facts, *, written: str = "") -> str:
     parts = [
         f"<header><h1>{text(facts.name)}</h1><p class=sub>{text(_what(facts))}</p></header>",
         tiles(facts),
-        section("Curves", curves(facts), _curves_note(facts)),
+        section("Curves", curves(facts), _CURVES_NOTE if facts.last else ""),
         _pictures(facts),
         *_classifier(facts),
         _settings(facts),
-        _table_section("Warnings", ("warning", "times", "last"), _warnings(facts)),
+        _table_section(
+            "Warnings", ("warning", "times", "last"), [(w, *n) for w, n in facts.warnings.items()]
+        ),
         _bad_samples(facts),
-        _table_section("Starts and resumes", _START_HEAD, _starts(facts)),
+        _starts(facts),
         _environment(facts),
         f"<footer>mindformers_vit, {text(written)}</footer>" if written else "",
     ]
@@ -102,10 +105,6 @@ def curves(facts: Facts) -> str:
     return charts(found)
 
 
-def _curves_note(facts: Facts) -> str:
-    return "Lines are means of neighbouring steps, the shade is their range." if facts.last else ""
-
-
 def _pictures(facts: Facts) -> str:
     if not facts.strips:
         trains = not facts.last and facts.evaluation is None
@@ -161,10 +160,6 @@ def _table_section(title: str, head: tuple[str, ...], rows: list[tuple[Any, ...]
     return section(title, long_table(head, rows, _SHOWN) if rows else "")
 
 
-def _warnings(facts: Facts) -> list[tuple[Any, ...]]:
-    return [(words, times, when) for words, (times, when) in facts.warnings.items()]
-
-
 def _bad_samples(facts: Facts) -> str:
     samples = facts.bad_samples[:200]
     head = tuple(dict.fromkeys(key for sample in samples for key in sample))
@@ -172,15 +167,12 @@ def _bad_samples(facts: Facts) -> str:
     return _table_section(f"Bad samples ({len(facts.bad_samples)})", head, rows)
 
 
-_START_HEAD = ("time", "what", "step", "epoch")
-
-
-def _starts(facts: Facts) -> list[tuple[Any, ...]]:
+def _starts(facts: Facts) -> str:
     rows: list[tuple[Any, ...]] = []
     for item in facts.starts:
         what = item.get("end") or ("resumed" if item.get("step") else "started")
         rows.append((item.get("time", ""), what, item.get("step", ""), item.get("epoch", "")))
-    return rows
+    return _table_section("Starts and resumes", ("time", "what", "step", "epoch"), rows)
 
 
 def _environment(facts: Facts) -> str:
