@@ -12,7 +12,6 @@ import logging
 import os
 import signal
 import sys
-from pathlib import Path
 from typing import Any
 
 from mindformers_vit import cli_help, compat
@@ -128,7 +127,8 @@ def _run(argv: list[str]) -> int:
     values, dry_run = read_command_line(argv)
     from mindformers_vit.engine.plan import make_plan
 
-    plan = make_plan(values, recipe_of(argv))
+    recipe = find_config(build_parser().parse_known_args(argv)[0].config)
+    plan = make_plan(values, recipe)
     from mindformers_vit.engine import run
 
     if dry_run:
@@ -226,11 +226,6 @@ def read_command_line(argv: list[str]) -> tuple[dict[str, Any], bool]:
     if arguments.predict_data:
         values = set_dotted(values, "predict.data", arguments.predict_data)
     return values, arguments.dry_run
-
-
-def recipe_of(argv: list[str]) -> Path:
-    """The yaml that a command line names."""
-    return find_config(build_parser().parse_known_args(argv)[0].config)
 
 
 def _dotted(rest: list[str], parser: argparse.ArgumentParser) -> list[str]:

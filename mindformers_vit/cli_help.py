@@ -5,20 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 
+from mindformers_vit.commands import COMMANDS
 from mindformers_vit.errors import ConfigError
 
-COMMANDS = {  # name -> what it does; where it is: `mindformers_vit.commands`
-    "models": "the known models: size, cost, published accuracy, weights",
-    "validate": "check yamls, all problems at once",
-    "doctor": "look at this machine, try a train step, say what to mend",
-    "plan": "memory, traffic, steps and storage of a run, before it",
-    "demo": "a local page to try a network on pictures",
-    "report": "write a run's report.html anew, or compare runs",
-    "verify-data": "read every image of a data set",
-    "verify-checkpoint": "check every byte of training checkpoints",
-    "deploy": "export, run and score a network off MindSpore",
-    "completion": "completion for bash, zsh or tcsh",
-}
 GROUPS = {  # title -> flags
     "what to run": (
         "config", "run_mode", "dry_run", "load_checkpoint", "resume_training", "force_resume",
@@ -56,7 +45,7 @@ commands (mindformers-vit COMMAND --help says more):
 
 
 def epilog() -> str:
-    lines = [f"  {name:<18} {text}" for name, text in COMMANDS.items()]
+    lines = [f"  {name:<18} {text}" for name, (_, text) in COMMANDS.items()]
     return EXAMPLES + "\n".join(lines)
 
 

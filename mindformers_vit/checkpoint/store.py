@@ -1,7 +1,7 @@
 """Training checkpoints that survive being killed at any moment, a full disk and a flipped bit.
 
-    root/{prefix}_rank_{R}-{epoch}_{step}/
-        {prefix}_rank_{R}-{epoch}_{step}.safetensors   parameters by name, optimizer.*, ema.*
+    root/{prefix}_rank_0-{epoch}_{step}/
+        {prefix}_rank_0-{epoch}_{step}.safetensors   parameters by name, optimizer.*, ema.*
         state.json      whatever the engine must know to go on
         config.yaml     the resolved configuration of the run
         manifest.json   sizes and SHA-256 of the three
@@ -27,7 +27,7 @@ import numpy as np
 
 from mindformers_vit.checkpoint import files, manifest
 from mindformers_vit.checkpoint.manifest import FileEntry, Manifest, check_files, read_manifest
-from mindformers_vit.checkpoint.weights import FORMATS, Arrays, read_weights, write_weights
+from mindformers_vit.checkpoint.weights import Arrays, read_weights, write_weights
 from mindformers_vit.errors import CheckpointError, SaveError
 
 logger = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ Checkpoints = list[Checkpoint]
 
 
 class CheckpointStore:
-    """The checkpoints of one rank of one run under `root`.
+    """The checkpoints of one run under `root`; rank 0 writes them for all.
 
     Args:
         root: directory, made by the first save.
@@ -59,8 +59,6 @@ class CheckpointStore:
         keep_max: how many of the newest stay; the best one stays besides.
         keep_every_n_epochs: the newest one of each such epoch stays too.
         file_format: "safetensors" or "ckpt", for the tensors.
-        rank: of this process, part of the names.
-        world_size: recorded in the manifest.
     """
 
     def __init__(
@@ -69,22 +67,13 @@ class CheckpointStore:
         prefix: str = "mindformers",
         keep_max: int = 5,
         file_format: str = "safetensors",
-        rank: int = 0,
-        world_size: int = 1,
         keep_every_n_epochs: int | None = None,
     ) -> None:
-        if keep_max < 1:
-            raise CheckpointError(f"keep_max must be at least 1, given {keep_max}")
-        if file_format not in FORMATS:
-            allowed = ", ".join(FORMATS)
-            raise CheckpointError(f"file_format: unknown '{file_format}', allowed: {allowed}")
         self.root = Path(root)
         self.keep_max = keep_max
         self.keep_every_n_epochs = keep_every_n_epochs
         self.file_format = file_format
-        self.rank = rank
-        self.world_size = world_size
-        self._stem = f"{prefix}_rank_{rank}-"
+        self._stem = f"{prefix}_rank_0-"
         self._name = re.compile(re.escape(self._stem) + r"\d+_\d+")
 
     def save(
@@ -128,16 +117,8 @@ class CheckpointStore:
         return [c for c in _scan(self.root, self._name) if isinstance(c, Checkpoint)]
 
     def latest_valid(self) -> Checkpoint | None:
-        """`newest_valid` of this rank and prefix."""
+        """`newest_valid` of this prefix."""
         return newest_valid(self.root, self._name)
-
-    def best(self) -> Checkpoint | None:
-        """The newest checkpoint that was saved as the best."""
-        return next((c for c in self.list() if c.manifest.best), None)
-
-    def load(self, path: str | Path) -> tuple[Arrays, dict[str, Any], str]:
-        """`load_checkpoint`, as a method."""
-        return load_checkpoint(path)
 
     # ---- writing
 
@@ -161,8 +142,8 @@ class CheckpointStore:
         made = Manifest(
             epoch=int(state["epoch"]),
             step=int(state["step"]),
-            rank=self.rank,
-            world_size=self.world_size,
+            rank=0,
+            world_size=1,
             best=best,
             config_sha256=hashlib.sha256(config_text.encode()).hexdigest(),
             weights=weights,
@@ -210,7 +191,7 @@ class CheckpointStore:
         files.remove(hidden)
 
     def _remove_leftovers(self) -> None:
-        """Remove what a killed run of this rank left unfinished."""
+        """Remove what a killed run left unfinished."""
         for path in self._hidden(".tmp-"):
             files.remove(path)
 

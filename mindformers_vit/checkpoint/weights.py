@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -23,7 +23,6 @@ from mindformers_vit.errors import CheckpointError
 
 FORMATS = ("safetensors", "ckpt")
 
-T = TypeVar("T")
 Arrays = dict[str, np.ndarray[Any, Any]]
 _CRC_TAIL = 17  # b"crc_num" and ten digits close a .ckpt that carries a checksum
 
@@ -34,19 +33,18 @@ def read_weights(path: str | Path) -> Arrays:
     bfloat16, which numpy lacks, comes as float32 (exact); float16 stays float16; float8 and the
     like are refused. Raises CheckpointError for a file that is missing, damaged or something else.
     """
-    path = _existing(path)
-    return _guarded(path, _read_ckpt if _format(path) == "ckpt" else _read_safetensors)
-
-
-def read_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor by name; of a `.safetensors` only the header is read.
-
-    Raises CheckpointError as `read_weights` does.
-    """
-    path = _existing(path)
-    if _format(path) == "ckpt":
-        return {name: array.shape for name, array in read_weights(path).items()}
-    return _guarded(path, _read_safetensors_shapes)
+    path = Path(path)
+    read = _read_ckpt if _format(path) == "ckpt" else _read_safetensors
+    if not path.is_file():
+        reason = "is a directory" if path.is_dir() else "no such file"
+        raise CheckpointError(f"{path}: {reason}")
+    try:
+        return read(path)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error}") from error
+    except (safetensors.SafetensorError, ValueError, TypeError, KeyError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise CheckpointError(f"{path}: damaged or not a weight file: {reason}") from error
 
 
 def write_weights(
@@ -82,28 +80,6 @@ def _format(path: Path) -> str:
             f"(PyTorch's are converted first: docs/weights.md)"
         )
     return ending
-
-
-def _existing(path: str | Path) -> Path:
-    path = Path(path)
-    _format(path)
-    if not path.is_file():
-        reason = "is a directory" if path.is_dir() else "no such file"
-        raise CheckpointError(f"{path}: {reason}")
-    return path
-
-
-def _guarded(path: Path, read: Callable[[Path], T]) -> T:
-    """`read(path)`, with every way a reader fails on a bad file turned into CheckpointError."""
-    try:
-        return read(path)
-    except CheckpointError:
-        raise
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error}") from error
-    except (safetensors.SafetensorError, ValueError, TypeError, KeyError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise CheckpointError(f"{path}: damaged or not a weight file: {reason}") from error
 
 
 def _plain(path: Path, name: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -152,11 +128,6 @@ def _write_safetensors(path: Path, arrays: Arrays, metadata: Mapping[str, str] |
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     files.write_file(path, len(text).to_bytes(8, "little"), text, *parts)
-
-
-def _read_safetensors_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    with safetensors.safe_open(path, framework="np") as file:
-        return {n: tuple(file.get_slice(n).get_shape()) for n in file.keys()}  # noqa: SIM118
 
 
 # ---- MindSpore's protobuf

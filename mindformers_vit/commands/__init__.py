@@ -8,18 +8,23 @@ from collections.abc import Callable
 from mindformers_vit.errors import ConfigError
 from mindformers_vit.registry import nearest
 
-COMMANDS = {  # name -> module:function, which takes the arguments and returns the exit code
-    "completion": "mindformers_vit.cli_help:completion",
-    "demo": "mindformers_vit.demo.command:main",
-    "deploy": "mindformers_vit.deploy.commands:deploy",
-    "doctor": "mindformers_vit.engine.doctor:main",
-    "models": "mindformers_vit.models.catalogue:main",
-    "plan": "mindformers_vit.commands.plan:main",
-    "report": "mindformers_vit.report.command:main",
-    "validate": "mindformers_vit.engine.validate:main",
-    "verify-checkpoint": "mindformers_vit.commands.verify_checkpoint:main",
-    "verify-data": "mindformers_vit.commands.verify_data:main",
-}
+# name -> module:function, which takes the arguments and returns the exit code; what it does
+COMMANDS = {
+    "models": (
+        "models.catalogue:main", "the known models: size, cost, published accuracy, weights",
+    ),
+    "validate": ("engine.validate:main", "check yamls, all problems at once"),
+    "doctor": ("engine.doctor:main", "look at this machine, try a train step, say what to mend"),
+    "plan": ("commands.plan:main", "memory, traffic, steps and storage of a run, before it"),
+    "demo": ("demo.command:main", "a local page to try a network on pictures"),
+    "report": ("report.command:main", "write a run's report.html anew, or compare runs"),
+    "verify-data": ("commands.verify_data:main", "read every image of a data set"),
+    "verify-checkpoint": (
+        "commands.verify_checkpoint:main", "check every byte of training checkpoints",
+    ),
+    "deploy": ("deploy.commands:deploy", "export, run and score a network off MindSpore"),
+    "completion": ("cli_help:completion", "completion for bash, zsh or tcsh"),
+}  # fmt: skip
 
 
 def find_command(name: str) -> Callable[[list[str]], int] | None:
@@ -34,6 +39,8 @@ def find_command(name: str) -> Callable[[list[str]], int] | None:
         raise ConfigError(
             f"no command '{name}'{nearest(name, COMMANDS)}; --help lists the commands"
         )
-    module, _, function = COMMANDS[name].partition(":")
-    found: Callable[[list[str]], int] = getattr(importlib.import_module(module), function)
+    module, _, function = COMMANDS[name][0].partition(":")
+    found: Callable[[list[str]], int] = getattr(
+        importlib.import_module(f"mindformers_vit.{module}"), function
+    )
     return found

@@ -29,7 +29,10 @@ def main(argv: list[str]) -> int:
     bad = list(bad_images(source, max(1, given.threads)))
     for reason in bad:
         print(f"BAD {one_line(reason)}")
-    classes = f" in {count_classes(source)} classes" if source.labels is not None else ""
+    classes = ""
+    if source.labels is not None:
+        names = source.classes or set(source.labels.tolist())
+        classes = f" in {len(names)} classes"
     print(f"{len(source)} images{classes}, {len(bad)} cannot be read")
     return 1 if bad else 0
 
@@ -51,12 +54,6 @@ def bad_images(source: ImageSource, threads: int) -> Iterator[str]:
                 bar.update(1)
                 if reason:
                     yield reason
-
-
-def count_classes(source: ImageSource) -> int:
-    """Class folders, or different labels."""
-    assert source.labels is not None
-    return len(source.classes) if source.classes else len(set(source.labels.tolist()))
 
 
 def _problem(path: str) -> str | None:

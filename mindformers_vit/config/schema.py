@@ -19,8 +19,8 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
 def dead(why: str) -> Any:
-    """A key that is accepted and ignored; `why` completes the sentence "it is ignored: ..."."""
-    return Field(default=None, json_schema_extra={"dead": why})
+    """A key that is accepted, ignored and not written; `why` completes "it is ignored: ..."."""
+    return Field(default=None, exclude=True, json_schema_extra={"dead": why})
 
 
 _SHARDING = "data parallelism is the only kind here"

@@ -24,7 +24,6 @@ from mindformers_vit.tools.image_tools import load_image
 
 T = TypeVar("T")
 TOP = 5
-_SAVED = "checkpoint_network/rank_0"  # of a run's output directory
 _SIDE = 384  # pixels of a picture that is shown
 
 
@@ -87,11 +86,9 @@ class Studio:
         from mindformers_vit.models.auto import AutoModel, AutoProcessor
 
         compat.set_device("auto", mode=1)
-        saved = Path(self.name).expanduser() / _SAVED
-        source = str(saved) if saved.is_dir() else self.name
-        self._network = AutoModel.from_pretrained(source)
+        self._network = AutoModel.from_pretrained(self.name)
         self._pipeline: Any = pipeline(
-            self._network.family.task, self._network, AutoProcessor.from_pretrained(source),
+            self._network.family.task, self._network, AutoProcessor.from_pretrained(self.name),
             top_k=None if self.paints else TOP,
         )  # fmt: skip
         self._pipeline.output_dir = None

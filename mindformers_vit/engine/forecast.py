@@ -77,7 +77,9 @@ def memory_of(plan: Plan, *, recompute: bool = False, shards: int = 1) -> Memory
         recompute: blocks keep their input only, and are computed again for the gradient.
         shards: cards that share the moments of the optimiser.
     """
-    per_image = sum(_kept_by(b, recompute) for b in blocks_of(plan)) + _kept_of_pixels(plan)
+    height, width = plan.network.image_hw
+    pixels = _PER_PIXEL[plan.family.task] * plan.network.num_channels * height * width
+    per_image = sum(_kept_by(b, recompute) for b in blocks_of(plan)) + pixels
     held = _held(plan)
     return replace(
         held,
@@ -130,11 +132,6 @@ def _kept_by(blocks: Blocks, recompute: bool) -> float:
     if not recompute:
         return blocks.depth * blocks.kept
     return blocks.depth * blocks.tokens * blocks.width + blocks.kept
-
-
-def _kept_of_pixels(plan: Plan) -> int:
-    height, width = plan.network.image_hw
-    return _PER_PIXEL[plan.family.task] * plan.network.num_channels * height * width
 
 
 def _parameters(plan: Plan) -> tuple[int, int]:

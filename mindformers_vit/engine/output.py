@@ -18,12 +18,10 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from mindformers_vit.checkpoint import files
-from mindformers_vit.config.schema import RunConfig, dead_keys
 from mindformers_vit.engine.plan import Plan
 from mindformers_vit.errors import ConfigError
 
@@ -58,21 +56,10 @@ def write_config(plan: Plan, directory: Path, text: str) -> None:
 
 def config_text(plan: Plan) -> str:
     """The resolved configuration as a yaml that runs again: no dead keys, every default."""
-    values = _without_dead(plan.run)
+    values = plan.run.model_dump(mode="json", by_alias=True, exclude_none=True)
     settings = plan.network.model_dump(mode="json", exclude_none=True)
     values["model"]["model_config"] = {"type": type(plan.network).__name__} | settings
     return str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100))
-
-
-def _without_dead(run: RunConfig) -> dict[str, Any]:
-    values: dict[str, Any] = run.model_dump(mode="json", by_alias=True, exclude_none=True)
-    for path in dead_keys(run):
-        *sections, key = path.split(".")
-        inner: Any = values
-        for section in sections:
-            inner = inner.get(section, {})
-        inner.pop(key, None)
-    return values
 
 
 class _LogFile(logging.FileHandler):

@@ -6,14 +6,12 @@ Every problem of every section is found and reported together.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from mindformers_vit.config.schema import RunConfig
-from mindformers_vit.config.strict import problems_of, validate
+from mindformers_vit.config.strict import validate
 from mindformers_vit.data.mixup import Mixup
 from mindformers_vit.data.transforms import Compose, build_transforms
 from mindformers_vit.engine import parallel
@@ -44,10 +42,6 @@ class Plan:
     def labelled(self) -> bool:
         return self.family.task == "image_classification"
 
-    def with_network(self, network: Any) -> Plan:
-        """The same plan with other settings of the network."""
-        return replace(self, network=network)
-
 
 class _Problems(list[str]):
     """Collects ConfigErrors: `with problems:` goes on after one."""
@@ -68,18 +62,22 @@ def make_plan(values: Mapping[str, Any], recipe: Path | None = None) -> Plan:
     `recipe` is the yaml that the values were read from, for the report to compare with.
     """
     problems = _Problems()
-    run = _schema(values, problems)
-    parts: dict[str, Any] = {}
-    for name in ("family", "network", "processor", "train_transforms", "eval_transforms"):
-        parts[name] = None
-    parts |= {"mixup": None, "callbacks": (), "world": parallel.ONE}
+    run: RunConfig | None = None
+    parts: dict[str, Any] = dict.fromkeys(("family", "network", "processor", "mixup"))
+    parts |= {"train_transforms": None, "eval_transforms": None}
     section = values.get("model")
     with problems:
-        parts["family"] = _family(section)
+        run = validate(RunConfig, dict(values))
+    with problems:
+        arch = _inside(section, "arch", "type")
+        parts["family"] = find_arch(arch) if isinstance(arch, str) else None
     with problems:
         parts["network"] = _network(section, parts["family"], values)
-    with problems:
-        parts["processor"] = _processor(values, parts["family"], parts["network"])
+    if parts["network"] is not None:
+        with problems:
+            parts["processor"] = make_processor(
+                parts["family"], parts["network"], values.get("processor")
+            )
     for name in ("train", "eval"):
         with problems:
             parts[f"{name}_transforms"] = _transforms(values, f"{name}_dataset")
@@ -98,24 +96,11 @@ def make_plan(values: Mapping[str, Any], recipe: Path | None = None) -> Plan:
     return Plan(run=run, warnings=tuple(warnings_of(run)), recipe=recipe, **parts)
 
 
-def _schema(values: Mapping[str, Any], problems: _Problems) -> RunConfig | None:
-    try:
-        return RunConfig.model_validate(dict(values))
-    except ValidationError as error:
-        problems += problems_of(error, RunConfig)
-        return None
-
-
 def _inside(section: Any, *path: str) -> Any:
     """The value at `path`, None if the mapping does not reach that far."""
     for key in path:
         section = section.get(key) if isinstance(section, Mapping) else None
     return section
-
-
-def _family(section: Any) -> ModelFamily | None:
-    arch = _inside(section, "arch", "type")
-    return find_arch(arch) if isinstance(arch, str) else None
 
 
 def _network(section: Any, family: ModelFamily | None, values: Mapping[str, Any]) -> Any:
@@ -131,12 +116,6 @@ def _network(section: Any, family: ModelFamily | None, values: Mapping[str, Any]
     if asked not in (None, "auto"):
         settings = {**settings, "compute_dtype": asked}
     return make_config(family, settings)
-
-
-def _processor(values: Mapping[str, Any], family: ModelFamily | None, network: Any) -> Any:
-    if family is None or network is None:
-        return None
-    return make_processor(family, network, values.get("processor"))
 
 
 def _transforms(values: Mapping[str, Any], name: str) -> Compose | None:

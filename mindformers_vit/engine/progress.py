@@ -6,7 +6,6 @@ epoch  3/12 ██████████████▌      45/80  loss 0.623
 from __future__ import annotations
 
 import logging
-import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +16,6 @@ if TYPE_CHECKING:
 
 _FORMAT = "{desc} {bar} {n_fmt}/{total_fmt}  {unit}"  # `{postfix}` would begin with a comma
 LOG_ONLY = {"log_only": True}  # `extra` of a message that the live line already says
-
-
-def is_terminal() -> bool:
-    """Whether someone looks: a live line anywhere else is a mess of carriage returns."""
-    return sys.stderr.isatty()
 
 
 class Progress:

@@ -192,13 +192,16 @@ def _predict(plan: Plan, inputs: Any, network: Any, processor: Any, directory: P
     from mindformers_vit.pipelines.factory import pipeline
 
     settings = plan.run.predict
+    options: dict[str, Any] = {"seed": plan.run.seed}
+    if plan.labelled:
+        options = {"top_k": settings.top_k, "candidate_labels": settings.candidate_labels}
     task = pipeline(
         plan.family.task,
         model=network,
         image_processor=processor or plan.processor,
         batch_size=settings.batch_size,
         output_dir=directory,
-        **_task_options(plan),
+        **options,
     )
     if inputs is not None:
         return list(task(inputs))
@@ -221,10 +224,3 @@ def _export(plan: Plan, network: Any, processor: Any, directory: Path) -> Path:
     return export_network(
         network, processor or plan.processor, directory / "export", name, plan.run.export
     )
-
-
-def _task_options(plan: Plan) -> dict[str, Any]:
-    settings = plan.run.predict
-    if plan.labelled:
-        return {"top_k": settings.top_k, "candidate_labels": settings.candidate_labels}
-    return {"seed": plan.run.seed}

@@ -22,8 +22,8 @@ from mindformers_vit.errors import TrainingError
 from mindformers_vit.kernels import cells, library
 from mindformers_vit.losses import soft_target_cross_entropy
 from mindformers_vit.models.shared_graphs import shared_graphs
-from mindformers_vit.optim.adamw import AdamW
-from mindformers_vit.optim.clip import clip, global_norm, is_finite
+from mindformers_vit.optim.adamw import AdamW, zero_copies
+from mindformers_vit.optim.clip import clip, global_norm
 from mindformers_vit.optim.ema import Ema
 from mindformers_vit.optim.lars import Lars
 
@@ -104,7 +104,7 @@ class TrainStep:
         if accumulation == 1:
             self._step = compat.jit(_fused(gradients, update))
         else:
-            self._sums = _zero_copies(optimizer.params)
+            self._sums = zero_copies(optimizer.params, "grad_sum")
             self._accumulate = compat.jit(_accumulating(gradients, self._sums))
             self._apply = compat.jit(_applying(update, self._sums, accumulation))
 
@@ -216,7 +216,7 @@ def _update_function(
         norm = global_norm(grads, squares)
         if max_grad_norm is not None:
             grads = clip(grads, norm, max_grad_norm)
-        finite = is_finite(norm)
+        finite = ops.isfinite(norm)
         if finite:
             optimizer(grads, lr)
             if ema is not None:
@@ -256,12 +256,3 @@ def _applying(update: Any, sums: ParameterTuple, accumulation: int) -> Any:
         return norm, finite
 
     return apply
-
-
-def _zero_copies(params: Iterable[Parameter]) -> ParameterTuple:
-    return ParameterTuple(
-        [
-            Parameter(ops.zeros_like(p), name=f"grad_sum.{p.name}", requires_grad=False)
-            for p in params
-        ]
-    )

@@ -11,18 +11,6 @@ from mindformers_vit.engine.plan import make_plan
 from mindformers_vit.errors import ConfigError
 
 
-def parser() -> argparse.ArgumentParser:
-    found = argparse.ArgumentParser(
-        prog="mindformers-vit validate",
-        description="Check yamls and report all problems of each; exit code 2 if there are any. "
-        "Paths and data are not looked at; run_mindformer.py --dry_run does that.",
-        epilog="example: mindformers-vit validate configs/mae/run_mae_vit_tiny_p8_64_cpu.yaml",
-        allow_abbrev=False,
-    )
-    found.add_argument("config", nargs="+", metavar="CONFIG", help="yaml of a run")
-    return found
-
-
 def check(name: str) -> tuple[list[str], list[str]]:
     """(problems, warnings) of one yaml."""
     try:
@@ -48,8 +36,16 @@ def _wrap(line: str, indent: int) -> str:
 
 def main(argv: list[str]) -> int:
     """Print what is found: problems to stderr, the rest to stdout."""
+    parser = argparse.ArgumentParser(
+        prog="mindformers-vit validate",
+        description="Check yamls and report all problems of each; exit code 2 if there are any. "
+        "Paths and data are not looked at; run_mindformer.py --dry_run does that.",
+        epilog="example: mindformers-vit validate configs/mae/run_mae_vit_tiny_p8_64_cpu.yaml",
+        allow_abbrev=False,
+    )
+    parser.add_argument("config", nargs="+", metavar="CONFIG", help="yaml of a run")
     bad = 0
-    for name in parser().parse_args(argv).config:
+    for name in parser.parse_args(argv).config:
         problems, warnings = check(name)
         if not problems:
             print("\n".join([f"{name}: ok", *map(_shown, warnings)]))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -195,4 +195,4 @@ def with_labels(plan: Plan, labels: Mapping[int, str] | Sequence[str] | None) ->
     if sorted(named) != list(range(plan.network.num_labels)):
         return plan
     network = plan.network.model_copy(update={"id2label": named})
-    return plan.with_network(network)
+    return replace(plan, network=network)

@@ -15,7 +15,7 @@ kernel takes both lines in one pass over the memory.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import mindspore as ms
 import numpy as np
@@ -50,8 +50,8 @@ class AdamW(nn.Cell):
         super().__init__(auto_prefix=False)
         _check(params, rules, betas, eps)
         self.params = ParameterTuple(params)
-        self.m = ParameterTuple([_zeros_like(p, f"optimizer.m.{p.name}") for p in params])
-        self.v = ParameterTuple([_zeros_like(p, f"optimizer.v.{p.name}") for p in params])
+        self.m = zero_copies(params, "optimizer.m")
+        self.v = zero_copies(params, "optimizer.v")
         self.step = Parameter(Tensor(0, ms.int32), name="optimizer.step", requires_grad=False)
         self.beta1, self.beta2 = betas
         self.eps = eps
@@ -105,9 +105,18 @@ class AdamW(nn.Cell):
         return {p.name: p for p in (self.step, *self.m, *self.v)}
 
 
-def _zeros_like(param: Parameter, name: str) -> Parameter:
-    zeros = np.zeros(param.shape, np.float32)
-    return Parameter(Tensor(zeros), name=name, requires_grad=False)
+def zero_copies(params: Iterable[Parameter], prefix: str) -> ParameterTuple:
+    """A float32 state of zeros, `<prefix>.<name>`, for each parameter."""
+    return ParameterTuple(
+        [
+            Parameter(
+                Tensor(np.zeros(p.shape, np.float32)),
+                name=f"{prefix}.{p.name}",
+                requires_grad=False,
+            )
+            for p in params
+        ]
+    )
 
 
 def _check(

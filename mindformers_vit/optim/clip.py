@@ -4,7 +4,7 @@ Meant for use inside a compiled train step:
 
     norm = global_norm(grads)
     grads = clip(grads, norm, max_norm)
-    if is_finite(norm):
+    if ops.isfinite(norm):
         optimizer(grads, lr)
 """
 
@@ -17,6 +17,8 @@ from mindspore import Tensor, ops
 
 def global_norm(grads: tuple[Tensor, ...], squares: Any = None) -> Tensor:
     """Root of the sum of all squares: float32 scalar, not finite if any gradient is not.
+
+    A sum of squares beyond float32 (norm > 1.8e19) is not finite, too.
 
     Args:
         squares: the compiled kernel for the sum of all squares, if there is one.
@@ -37,8 +39,3 @@ def clip(grads: tuple[Tensor, ...], norm: Tensor, max_norm: float) -> tuple[Tens
     for grad in grads:
         clipped += (grad * factor,)
     return clipped
-
-
-def is_finite(norm: Tensor) -> Tensor:
-    """Bool scalar. A sum of squares beyond float32 (norm > 1.8e19) counts as not finite."""
-    return ops.isfinite(norm)

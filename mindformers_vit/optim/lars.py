@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from mindformers_vit.errors import ConfigError
+from mindformers_vit.optim.adamw import zero_copies
 from mindformers_vit.optim.groups import ParamRule
 
 
@@ -43,7 +43,7 @@ class Lars(nn.Cell):
         if [p.name for p in params] != [r.name for r in rules]:
             raise ConfigError("the parameter rules do not name the parameters in their order")
         self.params = ParameterTuple(params)
-        self.m = ParameterTuple([_zeros_like(p, f"optimizer.m.{p.name}") for p in params])
+        self.m = zero_copies(params, "optimizer.m")
         self.momentum, self.trust_coefficient = momentum, trust_coefficient
         self.scales = tuple(r.lr_scale for r in rules)
         self.decays = tuple(r.weight_decay for r in rules)
@@ -71,8 +71,3 @@ class Lars(nn.Cell):
     def state(self) -> dict[str, Parameter]:
         """The optimiser's own parameters by name, as a checkpoint keeps them."""
         return {p.name: p for p in self.m}
-
-
-def _zeros_like(param: Parameter, name: str) -> Parameter:
-    zeros = np.zeros(param.shape, np.float32)
-    return Parameter(Tensor(zeros), name=name, requires_grad=False)

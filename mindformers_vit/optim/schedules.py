@@ -7,6 +7,8 @@ https://github.com/facebookresearch/mae. Step 0 is the first update.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 from mindformers_vit.errors import ConfigError
 
@@ -23,7 +25,8 @@ def scaled_lr(base_lr: float, effective_batch: int, factor: int = 256) -> float:
     return base_lr * effective_batch / factor
 
 
-def cosine(
+def _falling(
+    share: Callable[[float], float],
     step: int,
     *,
     learning_rate: float,
@@ -32,9 +35,10 @@ def cosine(
     warmup_lr_init: float = 0.0,
     lr_end: float = 0.0,
 ) -> float:
-    """Linear from `warmup_lr_init` over `warmup_steps`, then half a cosine down to `lr_end`.
+    """Linear from `warmup_lr_init` over `warmup_steps`, then down to `lr_end`.
 
-    From `total_steps` on it stays at `lr_end`.
+    `share` is what is left of the way down after a part in [0, 1) of the steps. From `total_steps`
+    on the rate stays at `lr_end`.
     """
     _check(total_steps, warmup_steps)
     if step < warmup_steps:
@@ -42,7 +46,11 @@ def cosine(
     if step >= total_steps:
         return lr_end
     done = (step - warmup_steps) / (total_steps - warmup_steps)
-    return lr_end + (learning_rate - lr_end) * 0.5 * (1.0 + math.cos(math.pi * done))
+    return lr_end + (learning_rate - lr_end) * share(done)
+
+
+cosine = partial(_falling, lambda done: 0.5 * (1.0 + math.cos(math.pi * done)))
+linear = partial(_falling, lambda done: 1.0 - done)
 
 
 def cosine_by_epoch(
@@ -70,25 +78,6 @@ def cosine_by_epoch(
     if epoch >= falling:
         return lr_end
     return lr_end + (learning_rate - lr_end) * 0.5 * (1.0 + math.cos(math.pi * epoch / falling))
-
-
-def linear(
-    step: int,
-    *,
-    learning_rate: float,
-    total_steps: int,
-    warmup_steps: int = 0,
-    warmup_lr_init: float = 0.0,
-    lr_end: float = 0.0,
-) -> float:
-    """Linear from `warmup_lr_init` over `warmup_steps`, then linear down to `lr_end`."""
-    _check(total_steps, warmup_steps)
-    if step < warmup_steps:
-        return _warmup(step, learning_rate, warmup_steps, warmup_lr_init)
-    if step >= total_steps:
-        return lr_end
-    done = (step - warmup_steps) / (total_steps - warmup_steps)
-    return lr_end + (learning_rate - lr_end) * (1.0 - done)
 
 
 def constant(

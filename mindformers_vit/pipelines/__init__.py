@@ -1,5 +1,5 @@
 """Pictures in, answers out. `pipeline(task, model=...)` is the door; one file a task behind it."""
 
-from mindformers_vit.pipelines.factory import pipeline
-
-__all__ = ["pipeline"]
+from mindformers_vit.pipelines import image_classification as image_classification
+from mindformers_vit.pipelines import masked_image_modeling as masked_image_modeling
+from mindformers_vit.pipelines.factory import pipeline as pipeline

@@ -7,6 +7,8 @@ The last batch is filled up to the full size, so that a compiled network sees on
 
 from __future__ import annotations
 
+import json
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,8 +24,9 @@ from mindformers_vit.registry import Registry
 from mindformers_vit.tools.image_tools import image_name, list_images, load_image
 
 Array = NDArray[Any]
+logger = logging.getLogger(__name__)
 
-tasks: Registry[type[Pipeline]] = Registry("task", "mindformers_vit.pipelines.tasks")
+tasks: Registry[type[Pipeline]] = Registry("task")
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,32 @@ class Pipeline:
             outputs = self.network(*arrays)
         outputs = outputs if isinstance(outputs, tuple | list) else (outputs,)
         return tuple(_to_array(output) for output in outputs)
+
+    def write(self, records: list[dict[str, Any]], lines: list[str]) -> None:
+        """Log the lines of one call and write its text and JSON file, if there is a place for them.
+
+        Args:
+            records: One JSON object a picture, with its file name under `file`.
+            lines: One line of text a picture.
+        """
+        for line in lines:
+            logger.info(line)
+        if self.save_file is None and self.output_dir is None:
+            return
+        text = self.save_file or Path(self.output_dir or ".") / f"{self.task}_result.txt"
+        make_folder(text.parent)
+        if text.suffix != ".json":  # a save_file that ends so must not be overwritten by its twin
+            text.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        content = json.dumps(records, indent=2, ensure_ascii=False) + "\n"
+        text.with_suffix(".json").write_text(content, encoding="utf-8")
+
+
+def make_folder(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"output_dir: '{folder}' cannot be made: {error}") from error
+    return folder
 
 
 def fill(array: Array, size: int) -> Array:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from mindformers_vit.data.imagenet import imagenet_labels
 from mindformers_vit.errors import ConfigError
 from mindformers_vit.pipelines.base import Pipeline, positive, tasks
-from mindformers_vit.pipelines.results import write_results
 
 Scores = list[dict[str, Any]]
 
@@ -72,10 +71,11 @@ class ImageClassificationPipeline(Pipeline):
             {"file": name, "predictions": scores}
             for name, scores in zip(names, results, strict=True)
         ]
-        lines = [_line(name, scores) for name, scores in zip(names, results, strict=True)]
-        write_results(
-            records, lines, task=self.task, output_dir=self.output_dir, save_file=self.save_file
-        )
+        lines = [
+            f"{name}: " + ", ".join(f"{item['label']} {item['score']:.4f}" for item in scores)
+            for name, scores in zip(names, results, strict=True)
+        ]
+        self.write(records, lines)
         return results
 
     def _labels(self, count: int) -> list[str]:
@@ -104,7 +104,3 @@ def best_classes(scores: NDArray[np.float64], labels: list[str], top_k: int) -> 
     """The `top_k` best of one picture, best first; of equals the first class wins."""
     order = np.argsort(-scores, kind="stable")[:top_k]
     return [{"score": float(scores[k]), "label": labels[k]} for k in order]
-
-
-def _line(name: str, scores: Scores) -> str:
-    return f"{name}: " + ", ".join(f"{item['label']} {item['score']:.4f}" for item in scores)

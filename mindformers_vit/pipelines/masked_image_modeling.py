@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from mindformers_vit.data.rng import sample_noise
 from mindformers_vit.errors import ConfigError
-from mindformers_vit.pipelines.base import Batch, Pipeline, fill, tasks
+from mindformers_vit.pipelines.base import Batch, Pipeline, fill, make_folder, tasks
 from mindformers_vit.pipelines.pictures import composite, reconstruct, to_image
-from mindformers_vit.pipelines.results import UniqueNames, make_folder, write_results
 from mindformers_vit.tools.image_tools import image_stem
 
 
@@ -59,7 +58,7 @@ class MaskedImageModelingPipeline(Pipeline):
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
             raise ConfigError(f"seed: must be an integer of at least 0, not {seed!r}")
         self.seed = seed
-        self._names = UniqueNames()
+        self._taken: set[str] = set()  # names of files, in lower case
 
     def __call__(self, images: Any, *, batch_size: int | None = None) -> list[dict[str, Any]]:
         names: list[str] = []
@@ -72,9 +71,7 @@ class MaskedImageModelingPipeline(Pipeline):
             for name, result in zip(names, results, strict=True)
         ]
         lines = [f"{r['file']}: loss {r['loss']:.6f} {r['picture']}".rstrip() for r in records]
-        write_results(
-            records, lines, task=self.task, output_dir=self.output_dir, save_file=self.save_file
-        )
+        self.write(records, lines)
         return results
 
     def batch_results(self, batch: Batch) -> list[dict[str, Any]]:
@@ -112,8 +109,17 @@ class MaskedImageModelingPipeline(Pipeline):
         }
         info = ""
         if self.output_dir is not None:
-            stem = self._names.take(f"{image_stem(name)}_reconstruction")
+            stem = self._unique(f"{image_stem(name)}_reconstruction")
             file = make_folder(self.output_dir) / f"{stem}.png"
             composite(list(shown.values())).save(file)
             info = str(file)
         return {"info": info, **shown, "mask": mask, "loss": made.loss}
+
+    def _unique(self, stem: str) -> str:
+        """Each file name once: `cat`, `cat_2`, `cat_3` (upper and lower case are one)."""
+        name, count = stem, 1
+        while name.lower() in self._taken:
+            count += 1
+            name = f"{stem}_{count}"
+        self._taken.add(name.lower())
+        return name

@@ -5,76 +5,58 @@ from __future__ import annotations
 import base64
 import binascii
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
 from mindformers_vit.report.confusion import Evaluation
-from mindformers_vit.report.html import Markup, folded, picture, table, text
+from mindformers_vit.report.html import Markup, long_table, picture, table, text
 
 _MATRIX = 30  # most classes that a matrix is drawn for
 _SHOWN = 30  # classes before the rest is folded away
 _NUMBERED = 16  # most classes for which the cells show their counts
 
 
-@dataclass(frozen=True)
-class Classes:
-    """Counts by class."""
-
-    names: list[str]
-    pairs: dict[tuple[int, int], int]  # (label, predicted) -> images
-
-    def total(self, label: int) -> int:
-        return sum(n for (own, _), n in self.pairs.items() if own == label)
-
-
-def read_classes(evaluation: Evaluation) -> Classes:
-    return Classes(evaluation.names(), {(a, b): n for a, b, n in evaluation.counts})
-
-
-def per_class(classes: Classes) -> str:
+def per_class(evaluation: Evaluation) -> str:
     """A row a class, the worst first."""
+    names = evaluation.names()
     totals: Counter[int] = Counter()
+    right: Counter[int] = Counter()
     wrong: dict[int, list[tuple[int, int]]] = {}
-    for (label, predicted), count in classes.pairs.items():
+    for label, predicted, count in evaluation.counts:
         totals[label] += count
-        if predicted != label:
+        if predicted == label:
+            right[label] += count
+        else:
             wrong.setdefault(label, []).append((count, predicted))
-    share = {k: classes.pairs.get((k, k), 0) / n for k, n in totals.items()}
+    share = {k: right[k] / n for k, n in totals.items()}
     rows = []
-    for k in sorted(share, key=lambda k: (share[k], classes.names[k])):
+    for k in sorted(share, key=lambda k: (share[k], names[k])):
         count, other = max(wrong.get(k, [(0, k)]), key=lambda item: (item[0], -item[1]))
-        taken = f"{classes.names[other]} ({count})" if count else ""
+        taken = f"{names[other]} ({count})" if count else ""
         bar = f"<span class=bar><i style='width:{100 * share[k]:.0f}%'></i></span>"
-        rows.append(
-            (classes.names[k], totals[k], Markup(f"{bar}{100 * share[k]:.1f}\u00a0%"), taken)
-        )
+        rows.append((names[k], totals[k], Markup(f"{bar}{100 * share[k]:.1f}\u00a0%"), taken))
     head = ("class", "images", "accuracy", "most often taken for")
-    shown = table(head, rows[:_SHOWN], kind="classes")
-    if len(rows) > _SHOWN:
-        shown += folded(
-            f"{len(rows) - _SHOWN} more classes", table(head, rows[_SHOWN:], kind="classes")
-        )
-    return shown
+    return long_table(head, rows, _SHOWN, kind="classes", more="more classes")
 
 
-def confusion(classes: Classes) -> str:
+def confusion(evaluation: Evaluation) -> str:
     """The matrix, or of many classes the pairs that are confused most."""
-    if len(classes.names) > _MATRIX:
-        wrong = [(n, a, b) for (a, b), n in classes.pairs.items() if a != b]
-        rows = [(classes.names[a], classes.names[b], n) for n, a, b in sorted(wrong)[::-1][:20]]
+    names = evaluation.names()
+    if len(names) > _MATRIX:
+        wrong = [(n, a, b) for a, b, n in evaluation.counts if a != b]
+        rows = [(names[a], names[b], n) for n, a, b in sorted(wrong)[::-1][:20]]
         return table(("class", "taken for", "images"), rows) if rows else ""
-    return _matrix(classes)
+    return _matrix(names, {(a, b): n for a, b, n in evaluation.counts})
 
 
-def _matrix(classes: Classes) -> str:
+def _matrix(names: list[str], pairs: Mapping[tuple[int, int], int]) -> str:
     """Rows are the true classes, columns the predictions; a row's shades add up to one."""
-    size, left, top = len(classes.names), 118, 18
+    size, left, top = len(names), 118, 18
     cell = min(40.0, (440 - left) / size)
     parts = []
-    for row in range(size):
+    for row, name in enumerate(names):
         y = top + row * cell
-        total = max(1, classes.total(row))
-        name = classes.names[row]
+        total = max(1, sum(pairs.get((row, column), 0) for column in range(size)))
         parts.append(
             f'<text class=name x="{left - 6}" y="{y + cell / 2 + 3.5:.1f}" text-anchor="end">'
             f"{text(_cut(name))} {row + 1}<title>{text(name)}</title></text>"
@@ -82,8 +64,8 @@ def _matrix(classes: Classes) -> str:
             f"{row + 1}</text>"
         )
         for column in range(size):
-            count = classes.pairs.get((row, column), 0)
-            parts.append(_square(classes, row, column, count, count / total, left, y, cell))
+            count = pairs.get((row, column), 0)
+            parts.append(_square(names, row, column, count, count / total, left, y, cell))
     height = top + size * cell + 4
     width = left + size * cell + 4
     return (
@@ -93,7 +75,7 @@ def _matrix(classes: Classes) -> str:
 
 
 def _square(
-    classes: Classes, row: int, column: int, count: int, share: float, left: int, y: float,
+    names: list[str], row: int, column: int, count: int, share: float, left: int, y: float,
     cell: float,
 ) -> str:  # fmt: skip
     x = left + column * cell
@@ -101,13 +83,13 @@ def _square(
     parts = [f"<rect class=cell {box}/>"]
     if count:
         kind = "heat" if row == column else "heat miss"
-        words = f"{classes.names[row]} taken for {classes.names[column]}: {count}"
+        words = f"{names[row]} taken for {names[column]}: {count}"
         opacity = f"{max(share, 0.06):.3f}"
         parts.append(
             f'<rect class="{kind}" fill-opacity="{opacity}" {box}><title>{text(words)}'
             "</title></rect>"
         )
-        if len(classes.names) <= _NUMBERED:
+        if len(names) <= _NUMBERED:
             tone = "on" if share > 0.55 else "name"
             parts.append(
                 f'<text class={tone} x="{x + cell / 2:.1f}" y="{y + cell / 2 + 3.5:.1f}" '

@@ -11,23 +11,19 @@ from mindformers_vit.report.facts import read_facts
 from mindformers_vit.report.write import replace_text, write_report
 
 
-def parser() -> argparse.ArgumentParser:
-    found = argparse.ArgumentParser(
+def main(argv: list[str]) -> int:
+    """Write the page and say where it is; ConfigError if a directory is not one of a run."""
+    parser = argparse.ArgumentParser(
         prog="mindformers-vit report",
         description="Write DIR/report.html anew; of several directories, one page that compares.",
         epilog="example: mindformers-vit report quickstart/finetune quickstart/scratch",
         allow_abbrev=False,
     )
-    found.add_argument("directory", nargs="+", metavar="DIR", help="output_dir of a run")
-    found.add_argument(
+    parser.add_argument("directory", nargs="+", metavar="DIR", help="output_dir of a run")
+    parser.add_argument(
         "--output", default="comparison.html", metavar="FILE", help="of a comparison (%(default)s)"
     )
-    return found
-
-
-def main(argv: list[str]) -> int:
-    """Write the page and say where it is; ConfigError if a directory is not one of a run."""
-    arguments = parser().parse_args(argv)
+    arguments = parser.parse_args(argv)
     directories = [Path(given).expanduser() for given in arguments.directory]
     problems = [problem for path in directories for problem in _not_a_run(path)]
     if problems:

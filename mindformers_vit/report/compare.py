@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from mindformers_vit.metrics import best, figure
 from mindformers_vit.report.facts import Facts
 from mindformers_vit.report.html import document, section, table, text
-from mindformers_vit.report.svg import Curve, chart
+from mindformers_vit.report.svg import Curve, chart, charts
 
 _HEAD = ("run", "steps", "last loss", "evaluation, best", "images/s (median)")
 
@@ -61,8 +61,7 @@ def _curves(runs: Sequence[Facts], names: Sequence[str]) -> str:
             for name, run in zip(names, runs, strict=True)
         ]
         found.insert(1, chart(f"{key}, evaluation", curves))
-    drawn = "".join(found)
-    return f"<div class=charts>{drawn}</div>" if drawn else ""
+    return charts(found)
 
 
 def _settings(runs: Sequence[Facts], names: Sequence[str]) -> str:

@@ -32,6 +32,17 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]], *, kind: str = "")
     )
 
 
+def long_table(
+    head: Sequence[str], rows: Sequence[Sequence[Any]], shown: int, *, kind: str = "",
+    more: str = "more",
+) -> str:  # fmt: skip
+    """The first rows as a `table`, the rest folded away below it."""
+    made = table(head, rows[:shown], kind=kind)
+    if len(rows) > shown:
+        made += folded(f"{len(rows) - shown} {more}", table(head, rows[shown:], kind=kind))
+    return made
+
+
 class Markup(str):
     """HTML made by this package."""
 

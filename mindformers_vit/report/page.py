@@ -6,18 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from mindformers_vit.metrics import best, figure
-from mindformers_vit.report.classes import confusion, per_class, read_classes, worst_examples
+from mindformers_vit.report.classes import confusion, per_class, worst_examples
 from mindformers_vit.report.facts import Facts
-from mindformers_vit.report.html import document, folded, picture, section, table, text
-from mindformers_vit.report.svg import Curve, chart
+from mindformers_vit.report.html import document, folded, long_table, picture, section, table, text
+from mindformers_vit.report.svg import Curve, chart, charts
 
-_CHARTS = (  # caption, names of metrics.jsonl, y begins at 0
-    ("Training loss", ("loss",), False),
-    ("Learning rate", ("lr",), True),
-    ("Images per second", ("images_per_second",), True),
-    ("Gradient norm, before clipping", ("grad_norm",), True),
+_CHARTS = (  # caption, name in metrics.jsonl, y begins at 0
+    ("Training loss", "loss", False),
+    ("Learning rate", "lr", True),
+    ("Images per second", "images_per_second", True),
+    ("Gradient norm, before clipping", "grad_norm", True),
 )
 _SHOWN = 20  # rows before the rest is folded away
+_CURVES_NOTE = "Lines are means of neighbouring steps, the shade is their range."
 _NO_STEPS = "No metrics.jsonl yet; the callback MetricsWriter (SummaryMonitor) writes it."
 
 
@@ -26,13 +27,15 @@ def page(facts: Facts, *, written: str = "") -> str:
     parts = [
         f"<header><h1>{text(facts.name)}</h1><p class=sub>{text(_what(facts))}</p></header>",
         tiles(facts),
-        section("Curves", curves(facts), _curves_note(facts)),
+        section("Curves", curves(facts), _CURVES_NOTE if facts.last else ""),
         _pictures(facts),
         *_classifier(facts),
         _settings(facts),
-        _table_section("Warnings", ("warning", "times", "last"), _warnings(facts)),
+        _table_section(
+            "Warnings", ("warning", "times", "last"), [(w, *n) for w, n in facts.warnings.items()]
+        ),
         _bad_samples(facts),
-        _table_section("Starts and resumes", _START_HEAD, _starts(facts)),
+        _starts(facts),
         _environment(facts),
         f"<footer>mindformers_vit, {text(written)}</footer>" if written else "",
     ]
@@ -89,8 +92,8 @@ def _state(facts: Facts) -> str:
 def curves(facts: Facts) -> str:
     """Every chart that there are numbers for."""
     found = [
-        chart(caption, [Curve(name, facts.steps.get(name, [])) for name in names], zero=zero)
-        for caption, names, zero in _CHARTS
+        chart(caption, [Curve(name, facts.steps.get(name, []))], zero=zero)
+        for caption, name, zero in _CHARTS
     ]
     accuracy = {n: p for n, p in facts.evaluations.items() if n.endswith("Accuracy")}
     if accuracy:
@@ -99,12 +102,7 @@ def curves(facts: Facts) -> str:
     for name, points in facts.evaluations.items():
         if name not in accuracy:
             found.insert(1, chart(f"{name}, evaluation", [Curve(name, points, marked=True)]))
-    drawn = "".join(found)
-    return f"<div class=charts>{drawn}</div>" if drawn else ""
-
-
-def _curves_note(facts: Facts) -> str:
-    return "Lines are means of neighbouring steps, the shade is their range." if facts.last else ""
+    return charts(found)
 
 
 def _pictures(facts: Facts) -> str:
@@ -121,12 +119,10 @@ def _classifier(facts: Facts) -> list[str]:
     evaluation = facts.evaluation
     if evaluation is None or not evaluation.counts:
         return []
-    classes = read_classes(evaluation)
     when = f", after epoch {evaluation.epoch}" if evaluation.epoch else ""
     images = f"{evaluation.images} images{when}."
-    matrix = confusion(classes)
     note = f"{images} Rows are the true classes, columns the answers."
-    both = f"<div>{per_class(classes)}</div><div>{matrix}</div>"
+    both = f"<div>{per_class(evaluation)}</div><div>{confusion(evaluation)}</div>"
     return [
         section("Classes", f"<div class=pair>{both}</div>", note),
         section("Worst examples", worst_examples(evaluation), "Wrong answers, the surest first."),
@@ -161,16 +157,7 @@ def _settings(facts: Facts) -> str:
 
 
 def _table_section(title: str, head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
-    if not rows:
-        return ""
-    body = table(head, rows[:_SHOWN])
-    if len(rows) > _SHOWN:
-        body += folded(f"{len(rows) - _SHOWN} more", table(head, rows[_SHOWN:]))
-    return section(title, body)
-
-
-def _warnings(facts: Facts) -> list[tuple[Any, ...]]:
-    return [(words, times, when) for words, (times, when) in facts.warnings.items()]
+    return section(title, long_table(head, rows, _SHOWN) if rows else "")
 
 
 def _bad_samples(facts: Facts) -> str:
@@ -180,15 +167,12 @@ def _bad_samples(facts: Facts) -> str:
     return _table_section(f"Bad samples ({len(facts.bad_samples)})", head, rows)
 
 
-_START_HEAD = ("time", "what", "step", "epoch")
-
-
-def _starts(facts: Facts) -> list[tuple[Any, ...]]:
+def _starts(facts: Facts) -> str:
     rows: list[tuple[Any, ...]] = []
     for item in facts.starts:
         what = item.get("end") or ("resumed" if item.get("step") else "started")
         rows.append((item.get("time", ""), what, item.get("step", ""), item.get("epoch", "")))
-    return rows
+    return _table_section("Starts and resumes", ("time", "what", "step", "epoch"), rows)
 
 
 def _environment(facts: Facts) -> str:

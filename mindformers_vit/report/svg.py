@@ -94,6 +94,12 @@ def chart(title: str, curves: Sequence[Curve], *, zero: bool = False) -> str:
     )
 
 
+def charts(figures: Sequence[str]) -> str:
+    """The figures side by side; nothing without any."""
+    drawn = "".join(figures)
+    return f"<div class=charts>{drawn}</div>" if drawn else ""
+
+
 def _range(low: float, high: float, *, zero: bool) -> tuple[float, float]:
     low = min(low, 0.0) if zero else low
     margin = 0.04 * (high - low) or 0.5 * abs(high) or 1.0

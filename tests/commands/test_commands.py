@@ -111,14 +111,11 @@ def test_help_names_every_flag_in_a_group(capsys):
             assert re.search(rf"^  --{flag}\b", before, re.M), flag
     assert [title for title in cli_help.GROUPS if f"\n{title}:\n" not in before] == []
     assert "ignored" not in out and "==SUPPRESS==" not in out
-    assert re.findall(r"^  ([\w-]+)  +\w", out.split("commands (")[1], re.M) == list(
-        cli_help.COMMANDS
-    )
+    assert re.findall(r"^  ([\w-]+)  +\w", out.split("commands (")[1], re.M) == list(COMMANDS)
 
 
 @pytest.mark.fast
 def test_every_command_is_in_the_help_and_has_its_own(capsys):
-    assert set(cli_help.COMMANDS) == set(COMMANDS)
     for name in COMMANDS:
         with pytest.raises(SystemExit) as end:
             cli.main([name, "--help"])

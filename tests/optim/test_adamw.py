@@ -9,7 +9,7 @@ from mindspore import Parameter, Tensor, nn
 from mindformers_vit.checkpoint.assign import assign
 from mindformers_vit.errors import ConfigError
 from mindformers_vit.optim.adamw import AdamW
-from mindformers_vit.optim.clip import clip, global_norm, is_finite
+from mindformers_vit.optim.clip import clip, global_norm
 from mindformers_vit.optim.ema import Ema
 from mindformers_vit.optim.groups import ParamRule, parameter_rules
 
@@ -61,7 +61,7 @@ class Run:
             norm = global_norm(grads)
             if max_norm is not None:
                 grads = clip(grads, norm, max_norm)
-            finite = is_finite(norm)
+            finite = ms.ops.isfinite(norm)
             if not guarded or finite:
                 optimizer(grads, lr)
                 ema()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mindformers_vit.report.classes import confusion, read_classes
+from mindformers_vit.report.classes import confusion
 from mindformers_vit.report.confusion import Evaluation, answers, evaluation_of
 
 pytestmark = pytest.mark.fast
@@ -54,9 +54,9 @@ def test_only_the_surest_mistakes_are_kept():
 
 def test_the_matrix_of_few_classes_and_the_pairs_of_many():
     counts = [(0, 0, 3), (1, 0, 1), (40, 2, 5)]
-    few = read_classes(Evaluation(images=4, classes=["a", "b"], counts=counts[:2], worst=[]))
+    few = Evaluation(images=4, classes=["a", "b"], counts=counts[:2], worst=[])
     assert confusion(few).count("<rect class=cell") == 4
     assert "b taken for a: 1" in confusion(few)
-    many = read_classes(Evaluation(images=9, classes=["a", "b"], counts=counts, worst=[]))
+    many = Evaluation(images=9, classes=["a", "b"], counts=counts, worst=[])
     assert "<svg" not in confusion(many)
     assert confusion(many).index("class 40") < confusion(many).index(">b<")

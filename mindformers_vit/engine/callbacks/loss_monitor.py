@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from typing import Any
 
@@ -24,7 +25,7 @@ class LossMonitor(Callback):
     _live: Any = PrivateAttr(None)
 
     def on_train_begin(self, loop: TrainLoop) -> None:
-        if progress.is_terminal():
+        if sys.stderr.isatty():  # anywhere else a live line is a mess of carriage returns
             self._live = progress.Progress()
 
     def on_epoch_begin(self, loop: TrainLoop) -> None:
