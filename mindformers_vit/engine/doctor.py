@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mindformers_vit import compat
+from mindformers_vit.kernels import build
 
 _SECONDS = 2.0  # of train steps
 _FREE = 2 << 30  # bytes that a run of a base model needs at least
@@ -66,8 +67,10 @@ def device() -> Finding:
 
 def compiler() -> Finding:
     """With one, the operators for the CPU are compiled at first use; else MindSpore's are used."""
-    path = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
-    return Finding("compiler", path or "no C++ compiler; training works, slower on CPU")
+    try:
+        return Finding("compiler", build.find_compiler())
+    except build.BuildError as error:
+        return Finding("compiler", f"{error}; training works, slower on CPU")
 
 
 def operators() -> Finding:

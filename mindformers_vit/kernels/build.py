@@ -32,7 +32,7 @@ def build(without: Collection[str] = ()) -> Path:
     Raises:
         BuildError: no compiler, it failed, or the cache folder cannot be written.
     """
-    compiler = _compiler()
+    compiler = find_compiler()
     flags = (*FLAGS, *(MASKS[name] for name in without))
     key = hashlib.sha256("\0".join([*flags, _version(compiler), _cpu()]).encode())
     for source in SOURCES:
@@ -59,7 +59,8 @@ def cache_folder() -> Path:
     return Path(base).expanduser() / "mindformers_vit"
 
 
-def _compiler() -> str:
+def find_compiler() -> str:
+    """The C++ compiler that is used, $CXX first; BuildError without one."""
     names = [name for name in (os.environ.get("CXX"), "g++", "clang++", "c++") if name]
     for name in names:
         if found := shutil.which(name):
