@@ -8,6 +8,7 @@ import pytest
 
 from mindformers_vit.models.conversion_table import to_ours, to_theirs
 from mindformers_vit.registry import families, find_model
+from tests.engine import lab
 
 FAMILIES = families()
 NAMES = [(f.name, name) for f in FAMILIES for name in f.variants]
@@ -100,6 +101,7 @@ def test_saved_and_loaded_it_computes_the_same(trained, tmp_path):
 
     from mindformers_vit import AutoModel
 
+    lab.eager()
     _, network, _, batch, _ = trained
     again = AutoModel.from_pretrained(network.save_pretrained(tmp_path, save_format="safetensors"))
     arguments = [ms.Tensor(batch[key]) for key in ("image", "noise") if key in batch]

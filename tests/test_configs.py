@@ -1,5 +1,6 @@
 """Every yaml of the repository is a valid run, and says at its head what it is."""
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,12 @@ ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 MINDFORMERS = sorted((ROOT / "tests" / "mindformers_yaml").glob("*.yaml"))
 pytestmark = pytest.mark.fast
+
+
+@cache
+def plan_of(path):
+    """Every test looks at it, none changes it."""
+    return make_plan(load_yaml(path))
 
 
 def test_all_are_found():
@@ -30,7 +37,7 @@ def test_they_come_with_the_package(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.name)
 def test_config_is_a_valid_run_without_warnings(path):
-    plan = make_plan(load_yaml(path))
+    plan = plan_of(path)
     assert plan.warnings == ()
     head = path.read_text().partition("\nseed")[0]
     assert head.startswith("# ") and "xpected" in head
@@ -38,7 +45,7 @@ def test_config_is_a_valid_run_without_warnings(path):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.name)
 def test_config_describes_the_model_it_names(path):
-    plan = make_plan(load_yaml(path))
+    plan = plan_of(path)
     family, name = find_model(plan.run.trainer.model_name)
     network = family.config_class(**family.variants[name])
     skip = {"checkpoint_name_or_path", "drop_path_rate", "num_labels", "id2label"}
@@ -49,21 +56,21 @@ def test_config_describes_the_model_it_names(path):
 
 @pytest.mark.parametrize("path", MINDFORMERS, ids=lambda p: p.name)
 def test_mindformers_yaml_is_accepted_with_one_warning(path):
-    plan = make_plan(load_yaml(path))
+    plan = plan_of(path)
     assert len(plan.warnings) == 1
     assert "moe_config" in plan.warnings[0]
     assert "CheckpointMointor read as CheckpointMonitor" in plan.warnings[0]
 
 
 def test_the_mae_warning_names_the_slips():
-    plan = make_plan(load_yaml(MINDFORMERS[0]))
+    plan = plan_of(MINDFORMERS[0])
     assert "118.575" in plan.warnings[0]
     assert "to 25 % of its peak" in plan.warnings[0]
 
 
 def test_our_recipes_differ_from_mindformers_only_where_said():
-    ours = make_plan(load_yaml(ROOT / "configs/mae/run_mae_vit_base_p16_224_800ep.yaml"))
-    theirs = make_plan(load_yaml(MINDFORMERS[0]))
+    ours = plan_of(ROOT / "configs/mae/run_mae_vit_base_p16_224_800ep.yaml")
+    theirs = plan_of(MINDFORMERS[0])
     assert ours.network == theirs.network
     assert ours.run.optimizer == theirs.run.optimizer
     assert (ours.run.runner_config.epochs, theirs.run.runner_config.epochs) == (800, 10)
@@ -74,7 +81,7 @@ def test_recipes_average_cool_down_and_repeat_as_published():
     """facts of the reference repositories: EMA decay, cooldown, copies of an image, label maps."""
     found = {}
     for path in CONFIGS:
-        run = make_plan(load_yaml(path)).run
+        run = plan_of(path).run
         assert run.train_dataset is not None
         data = run.train_dataset
         maps = data.data_loader.label_map_dir is not None

@@ -24,6 +24,17 @@ _MAX_DEPTH = 100
 class _Loader(yaml.SafeLoader):
     """Safe yaml that reads 1e-4 as a number and refuses a key given twice."""
 
+    _depth = 0
+
+    def get_event(self) -> Any:
+        """Refuse nesting that composing, which is recursive, would fall over."""
+        event = super().get_event()  # type: ignore[no-untyped-call]
+        self._depth += isinstance(event, yaml.CollectionStartEvent)
+        self._depth -= isinstance(event, yaml.CollectionEndEvent)
+        if self._depth > _MAX_DEPTH:
+            raise ValueError(f"nested more than {_MAX_DEPTH} deep")
+        return event
+
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key_node, _ in node.value:
@@ -94,25 +105,18 @@ def _read(path: Path) -> str:
 def parse_yaml(text: str, where: str) -> Any:
     """One yaml document; tags that build objects, alias bombs and double keys are refused."""
     try:
-        _check_depth(text)
-        _check_size(yaml.compose(text, Loader=_Loader))
-        return yaml.load(text, Loader=_Loader)
+        loader = _Loader(text)
+        root = loader.get_single_node()
+        if root is None:
+            return None
+        _check_size(root)
+        return loader.construct_document(root)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line = f" line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{where}:{line} {error.problem}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{where}: not valid yaml: {str(error).splitlines()[0]}") from None
-
-
-def _check_depth(text: str) -> None:
-    """Refuse nesting that the recursive parser would fall over."""
-    depth = 0
-    for event in yaml.parse(text, Loader=_Loader):
-        depth += isinstance(event, yaml.CollectionStartEvent)
-        depth -= isinstance(event, yaml.CollectionEndEvent)
-        if depth > _MAX_DEPTH:
-            raise ValueError(f"nested more than {_MAX_DEPTH} deep")
 
 
 def _check_size(root: Any) -> None:
@@ -132,8 +136,7 @@ def _check_size(root: Any) -> None:
             raise ValueError("its aliases unfold to more than 100000 values")
         return sizes[id(node)]
 
-    if root is not None:
-        size(root)
+    size(root)
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -210,10 +210,10 @@ def test_a_state_that_is_no_json_is_refused_and_leaves_nothing(tmp_path):
 
 def test_whatever_fails_a_valid_checkpoint_stays(tmp_path, monkeypatch):
     """Every write, fsync, rename, mkdir and unlink of a save fails once, in turn."""
+    save(CheckpointStore(tmp_path / "before"), 1, 0)
     for fail_at in range(1, 200):
-        root = tmp_path / str(fail_at)
+        root = shutil.copytree(tmp_path / "before", tmp_path / str(fail_at))
         store = CheckpointStore(root, keep_max=1)
-        save(store, 1, 0)
         fake = FailingOs(fail_at)
         failed = False
         with monkeypatch.context() as patch:
@@ -234,9 +234,10 @@ def test_whatever_fails_a_valid_checkpoint_stays(tmp_path, monkeypatch):
 
 
 def test_whatever_fails_while_a_step_is_saved_again(tmp_path, monkeypatch):
+    save(CheckpointStore(tmp_path / "before"), 1, 0)
     for fail_at in range(1, 200):
-        store = CheckpointStore(tmp_path / str(fail_at), keep_max=1)
-        save(store, 1, 0)
+        root = shutil.copytree(tmp_path / "before", tmp_path / str(fail_at))
+        store = CheckpointStore(root, keep_max=1)
         fake = FailingOs(fail_at)
         with monkeypatch.context() as patch:
             patch.setattr(files, "os", fake)

@@ -188,7 +188,18 @@ def own_process() -> Iterator[None]:
             mindspore.set_context(mode=mindspore.PYNATIVE_MODE)  # its default
 
 
-# ---- compiling once
+# ---- compiling once, and not at all
+
+
+def eager() -> None:
+    """PyNative mode, where a test itself calls a network on a few images.
+
+    In graph mode a call is compiled; if it is one of a method, each of its Cells alone.
+    """
+    from mindformers_vit import compat
+
+    compat.set_device("CPU", mode=1)
+
 
 _compiled: dict[str, tuple[Any, Any]] = {}  # settings -> network, TrainStep
 

@@ -95,6 +95,7 @@ def test_an_evaluation_is_numpys(config, dirs, unbroken, tmp_path, feature, caps
     data = build.open_data(plan)
     network = plan.family.load_model_class()(plan.network)
     network.load_arrays(lab.saved_network(unbroken["mae"]))
+    lab.eager()
 
     def features(source):
         found = []

@@ -70,6 +70,7 @@ def test_one_step_is_numpys(probe, config, train_dir, unbroken):
 
     network = load_network(plan, find_weights(plan))
     network.set_train(False)
+    lab.eager()
     before = network.state_arrays()
     assert 0.008 < before["head.weight"].std() < 0.012
     assert not before["head.bias"].any()
@@ -123,6 +124,7 @@ def test_evaluation_uses_the_moving_statistics(probe, config, eval_dir, tmp_path
     arrays = read_weights(next(p for p in folder.iterdir() if p.suffix != ".yaml"))
     network.load_arrays(arrays)
     network.set_train(False)
+    lab.eager()
     hits = total = 0
     for batch in loaders.eval_loader(plan, build.open_data(plan).evaluation).epoch(0):
         x = network.forward_features(ms.Tensor(batch["image"])).asnumpy()[:, 0]

@@ -1,5 +1,7 @@
 """Blocks that differ in more than their weights are not compiled as one."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -47,6 +49,7 @@ def order(network):
     norm.gamma = gamma
 
 
+@cache
 def first_loss(change=None, *, share: bool) -> float:
     network = ViTForImageClassification(ViTConfig(**VIT_TINY), seed=3)
     if change:

@@ -13,6 +13,7 @@ from mindformers_vit.models.layers.parameters import count, initial_value, shape
 from mindformers_vit.models.smlpnet import smlpnet_params
 from mindformers_vit.models.smlpnet.convert_weight import convert_weight
 from mindformers_vit.models.smlpnet.smlpnet_config import FAMILY, SMLPNetConfig
+from tests.engine import lab
 from tests.models.conftest import GOLDENS, golden
 from tests.models.smlpnet_reference import Network
 
@@ -127,6 +128,7 @@ def test_a_batch_that_is_not_finite_moves_no_statistic(converted):
 def test_contract_of_timm(network):
     import mindspore as ms
 
+    lab.eager()
     network.set_train(False)
     images = ms.Tensor(golden("smlpnet_tiny")["images"])
     features = network.forward_features(images)

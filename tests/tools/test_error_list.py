@@ -15,26 +15,45 @@ ROOT = Path(__file__).parents[2]
 VIT = str(ROOT / "configs/vit/run_vit_tiny_p8_64_cpu.yaml")
 
 
-def test_the_page_is_made_from_this_source():
+@pytest.fixture(scope="module")
+def made():
+    """The page of this source."""
+    return error_list.page()
+
+
+@pytest.fixture(scope="module")
+def patterns():
+    """What matches each message."""
+    return [
+        ".*".join(re.escape(part) for part in re.split("‹[^›]*›", message.text))
+        for message in error_list.messages()
+        if len(re.sub("‹[^›]*›", "", message.text)) > 15
+    ]
+
+
+def test_the_page_is_made_from_this_source(made):
     page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
-    assert page == error_list.page(), "run: python tools/list_errors.py > docs/errors.md"
+    assert page == made, "run: python tools/list_errors.py > docs/errors.md"
     assert page.count("\n- `") > 200
 
 
-def test_every_error_class_of_the_package_is_listed():
+def test_every_error_class_of_the_package_is_listed(made):
     """Found by their bases, wherever they are defined."""
+    classes = [
+        node
+        for path in error_list.PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+    ]
     known, found = {"MindFormersViTError"}, set()
     for _ in range(3):
-        for path in error_list.PACKAGE.rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text())):
-                bases = {getattr(b, "id", "") for b in getattr(node, "bases", [])}
-                if isinstance(node, ast.ClassDef) and bases & known:
-                    known.add(node.name)
-                    found.add(node.name)
+        for node in classes:
+            if {getattr(base, "id", "") for base in node.bases} & known:
+                known.add(node.name)
+                found.add(node.name)
     assert found == error_list.CLASSES.keys() | error_list.CARRIERS
-    page = error_list.page()
     for name, kind in error_list.CLASSES.items():
-        assert f"## {name}: " in page and f"(exit code {kind.exit_code})" in page
+        assert f"## {name}: " in made and f"(exit code {kind.exit_code})" in made
 
 
 @pytest.mark.parametrize(
@@ -51,15 +70,10 @@ def test_every_error_class_of_the_package_is_listed():
         ["report", "nowhere"],
     ],
 )
-def test_what_is_said_is_on_the_list(argv, capsys):
+def test_what_is_said_is_on_the_list(argv, capsys, patterns):
     with lab.own_process():
         assert cli.main(argv) == 2
     said = capsys.readouterr().err.strip().splitlines()[0].removeprefix("error: ")
-    patterns = [
-        ".*".join(re.escape(part) for part in re.split("‹[^›]*›", message.text))
-        for message in error_list.messages()
-        if len(re.sub("‹[^›]*›", "", message.text)) > 15
-    ]
     assert any(re.search(pattern, said) for pattern in patterns), said
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mindformers_vit.engine.run_lock import only_run_in
-from mindformers_vit.tools import ranks
+from mindformers_vit.tools import launch, ranks
 from tests.tools.launch_site import ROOT, SCRIPT, Site, wait_for
 
 pytestmark = pytest.mark.fast
@@ -23,6 +23,21 @@ HANG = {"0": "hang", "1": "hang"}
 @pytest.fixture
 def site(tmp_path):
     return Site(tmp_path)
+
+
+@pytest.fixture
+def asked(site, monkeypatch, capsys):
+    """The launcher in this process, for what starts no rank; the script only calls it."""
+
+    def call(*arguments):
+        monkeypatch.chdir(site.folder)
+        for name, value in site.environment().items():
+            monkeypatch.setenv(name, value)
+        code = launch.main([str(argument) for argument in arguments])
+        assert not site.ranks()
+        return (code, *capsys.readouterr())
+
+    return call
 
 
 def test_the_documents_eight_cards(site):
@@ -236,11 +251,11 @@ def test_what_would_only_fail_again_is_not_restarted(site, own):
     assert "restart" not in out
 
 
-def test_the_configuration_is_read_as_the_ranks_read_it(site):
+def test_the_configuration_is_read_as_the_ranks_read_it(site, asked):
     base = site.config.rename(site.folder / "base.yaml")
     site.config.write_text("base_config: base.yaml\noutput_dir: other\n")
     options = ["--dry_run", site.table(), site.config, "[0,2]", "train", "--", "--options"]
-    code, out, _ = site.run(*options, "context.device_target=CPU", "output_dir=third")
+    code, out, _ = asked(*options, "context.device_target=CPU", "output_dir=third")
     assert (code, out.count("MS_WORKER ")) == (0, 2)
     assert out.count(f"LOCAL_DEFAULT_PATH={site.folder / 'third'} ") == 2
     assert base.is_file()
@@ -262,12 +277,12 @@ def test_without_a_rank_table_the_ranks_meet_at_a_scheduler(site):
     assert site.seen("scheduler")["env"]["MS_ROLE"] == "MS_SCHED"
 
 
-def test_several_servers_without_a_rank_table(site):
+def test_several_servers_without_a_rank_table(site, asked):
     options = ["none", site.config, "[2,4]", "train", "4"]
     code, _, err = site.run(*options)
     assert code == 2
     assert "--master_addr: missing; the ranks are on several servers" in err
-    code, out, _ = site.run("--dry_run", "--master_addr", "127.0.0.2", *options)
+    code, out, _ = asked("--dry_run", "--master_addr", "127.0.0.2", *options)
     assert code == 0
     lines = out.splitlines()
     assert len(lines) == 2  # the scheduler is beside rank 0
@@ -275,9 +290,9 @@ def test_several_servers_without_a_rank_table(site):
     assert "RANK_ID=2 RANK_SIZE=4 DEVICE_ID=0" in lines[0]
 
 
-def test_cpu_ranks_share_the_cores(site):
+def test_cpu_ranks_share_the_cores(site, asked):
     options = ["--dry_run", site.config, "[0,2]", "train", "--", "--device_target=CPU"]
-    _, out, _ = site.run(*options)
+    _, out, _ = asked(*options)
     cores = sorted(os.sched_getaffinity(0))
     found = [shlex.split(line) for line in out.splitlines() if "MS_WORKER " in line]
     given = [words[words.index("-c") + 1].split(",") for words in found]
@@ -319,28 +334,26 @@ def test_cpu_ranks_share_the_cores(site):
         ),
     ],
 )
-def test_bad_usage(site, arguments, said):
+def test_bad_usage(site, asked, arguments, said):
     names = {"table": site.table(), "config": site.config}
-    code, _, err = site.run(*[argument.format(**names) for argument in arguments])
+    code, _, err = asked(*[argument.format(**names) for argument in arguments])
     assert code == 2
     assert said.format(**names) in err
-    assert "Traceback" not in err
-    assert not site.ranks()
 
 
-def test_a_port_in_use(site):
+def test_a_port_in_use(site, asked):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
         options = ["--master_port", port, site.config, "[0,2]", "train", *CPU]
-        code, _, err = site.run(*options)
+        code, _, err = asked(*options)
     assert code == 2
     assert f"cannot listen on 127.0.0.1 port {port}: Address already in use" in err
 
 
-def test_a_server_has_one_servers_ranks(site):
-    code, _, err = site.run(site.table(servers=2), site.config, "[4,12]", "train", "16")
+def test_a_server_has_one_servers_ranks(site, asked):
+    code, _, err = asked(site.table(servers=2), site.config, "[4,12]", "train", "16")
     assert code == 2
     assert "ranks 4 to 11 are on the servers 10.0.0.0, 10.0.0.1" in err
 
