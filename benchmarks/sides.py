@@ -152,7 +152,7 @@ def our_product(side: str, size: Size) -> Turn:
     from mindformers_vit import compat
     from mindformers_vit.kernels import cells
 
-    product = compat.jit(cells.linear(bias=False))
+    product = compat.jit(cells.made(cells.MatMul))
     a = ms.Tensor(np.random.default_rng(0).random((PRODUCT, PRODUCT), np.float32))
     return lambda: float(product(a, a).asnumpy()[0, 0])
 

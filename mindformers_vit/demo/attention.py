@@ -33,10 +33,9 @@ def record(network: Any) -> list[Recorder]:
     """Make every block of the trunk keep its attention; [] for a network without attention."""
     recorders = []
     for block in getattr(network, "blocks", []):
-        holder = getattr(block.attn, "heads", block.attn)  # BEiT's are a layer of their own
-        holder.core = Recorder(holder.core)
-        holder.has_kernel = False  # which keeps no attention
-        recorders.append(holder.core)
+        block.attn.core = Recorder(block.attn.core)
+        block.attn.has_kernel = False  # which keeps no attention
+        recorders.append(block.attn.core)
     return recorders
 
 

@@ -1,6 +1,6 @@
 """The compiled operators as Cells with their gradients. Arrays are float32.
 
-Each function gives a new Cell, or None where this process uses MindSpore's own operators.
+`made`, `adamw` and `sum_of_squares` give None where this process uses MindSpore's own operators.
 
 A gradient is one operator for each result, those of parameters first: MindSpore frees the results
 of an operator together, and left to itself it would compute what only the optimiser waits for when
@@ -23,12 +23,13 @@ from mindformers_vit.kernels import library
 
 
 class MatMul(nn.Cell):
-    """x (M, K), weight (N, K) -> x weightᵀ (M, N)."""
+    """x (M, K), weight (N, K) -> x weightᵀ (M, N), multiplied as `library.matmul()` says."""
 
     kind = "linear"
 
-    def __init__(self, path: Path, matmul: str) -> None:
+    def __init__(self, path: Path) -> None:
         super().__init__()
+        matmul = library.matmul()
         self.forward = _operator(path, f"{self.kind}_{matmul}", lambda x, w, *_: (x[0], w[0]))
         self.dx = _operator(path, f"{self.kind}_dx_{matmul}", lambda dy, *xw: (dy[0], xw[-1][1]))
         self.dw = _operator(path, f"{self.kind}_dw_{matmul}", lambda dy, x: (dy[1], x[1]))
@@ -44,8 +45,8 @@ class MatMul(nn.Cell):
 class Linear(MatMul):
     """x (M, K), weight (N, K), bias (N,) -> x weightᵀ + bias (M, N)."""
 
-    def __init__(self, path: Path, matmul: str) -> None:
-        super().__init__(path, matmul)
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
         self.db = _operator(path, "column_sums", lambda dy: (dy[1],))
 
     def construct(self, x, weight, bias):
@@ -164,42 +165,10 @@ def plain_operators(network: nn.Cell) -> Iterator[None]:
             cell.has_kernel = True
 
 
-def linear(*, bias: bool) -> nn.Cell | None:
-    """`Linear` or `MatMul`, multiplying as `library.matmul()` says."""
+def made(kind: type[nn.Cell], *settings: Any) -> nn.Cell | None:
+    """A new cell of this kind, with its settings."""
     path = library.path()
-    if path is None:
-        return None
-    return (Linear if bias else MatMul)(path, library.matmul())
-
-
-def gelu() -> nn.Cell | None:
-    """`Gelu`."""
-    path = library.path()
-    return path and Gelu(path)
-
-
-def gelu_linear() -> nn.Cell | None:
-    """`GeluLinear`, multiplying as `library.matmul()` says."""
-    path = library.path()
-    return path and GeluLinear(path, library.matmul())
-
-
-def layer_norm(eps: float) -> nn.Cell | None:
-    """`LayerNorm` with `eps` added to the variance."""
-    path = library.path()
-    return path and LayerNorm(path, eps)
-
-
-def attention() -> nn.Cell | None:
-    """`Attention`."""
-    path = library.path()
-    return path and Attention(path)
-
-
-def biased_attention() -> nn.Cell | None:
-    """`BiasedAttention`."""
-    path = library.path()
-    return path and BiasedAttention(path)
+    return path and kind(path, *settings)
 
 
 def adamw() -> ops.Custom | None:

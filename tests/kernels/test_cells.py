@@ -96,9 +96,9 @@ MATRICES = [
 @pytest.mark.parametrize(("m", "k", "n"), MATRICES)
 def test_linear(m, k, n):
     x, w, b, weight = normal(m, k), normal(n, k), normal(n), normal(m, n)
-    found = results(cells.linear(bias=True), [x, w, b], weight)
+    found = results(cells.made(cells.Linear), [x, w, b], weight)
     assert_close(found, exact(functional.linear, [x, w, b], weight), 2e-6)
-    found = results(cells.linear(bias=False), [x, w], weight)
+    found = results(cells.made(cells.MatMul), [x, w], weight)
     assert_close(found, exact(functional.linear, [x, w], weight), 2e-6)
 
 
@@ -111,13 +111,13 @@ def test_linear_of_bf16_products_is_exact_to_its_roundings(m, k, n, monkeypatch)
     monkeypatch.setattr(library, "_matmul", "bf16")
     x, w, weight = normal(m, k), normal(n, k), normal(m, n)
     rounded = [torch.from_numpy(a).bfloat16().float().numpy() for a in (x, w, weight)]
-    found = results(cells.linear(bias=False), [x, w], weight)
+    found = results(cells.made(cells.MatMul), [x, w], weight)
     assert_close(found, exact(functional.linear, rounded[:2], rounded[2]), 2e-6)
 
 
 def test_gelu():
     x = np.concatenate([np.linspace(-12, 12, 40_001), [-1e4, 1e4, 0.0]]).astype(np.float32)
-    y, dx = results(cells.gelu(), [x])
+    y, dx = results(cells.made(cells.Gelu), [x])
     exact_y, exact_dx = exact(functional.gelu, [x], np.ones_like(x))
     assert np.all(np.abs(y - exact_y) <= 8e-7 * np.maximum(1, np.abs(exact_y) / 4))
     assert np.abs(dx - exact_dx).max() <= 1e-6
@@ -130,7 +130,7 @@ def test_linear_of_gelu(m, k, n):
     def reference(x, w, b):
         return functional.linear(functional.gelu(x), w, b)
 
-    found = results(cells.gelu_linear(), [x, w, b], weight)
+    found = results(cells.made(cells.GeluLinear), [x, w, b], weight)
     assert_close(found, exact(reference, [x, w, b], weight), 2e-6)
 
 
@@ -142,7 +142,7 @@ def test_layer_norm(m, d, offset):
     def reference(x, g, b):
         return functional.layer_norm(x, (d,), g, b, 1e-6)
 
-    found = results(First(cells.layer_norm(1e-6)), [x, g, b], weight)
+    found = results(First(cells.made(cells.LayerNorm, 1e-6)), [x, g, b], weight)
     assert_close(found, exact(reference, [x, g, b], weight), 2e-5)
 
 
@@ -160,7 +160,7 @@ def test_attention(shape, size, biased):
     inputs, weight = [normal(*shape) * np.float32(size)], normal(b, t, h, d)
     if biased:
         inputs.append(normal(h, t, t) * np.float32(size))
-    cell = cells.biased_attention() if biased else cells.attention()
+    cell = cells.made(cells.BiasedAttention if biased else cells.Attention)
     found = results(First(cell), inputs, weight)
     assert_close(found, exact(attention, inputs, weight), 1e-5 * size)
 
@@ -210,7 +210,7 @@ def test_beit_attention_with_the_operator_is_that_without(own, shared):
         inputs.append(normal(3, 13, 13))
     kernel, plain = beit_attention(own=own), beit_attention(own=own)
     with cells.plain_operators(plain):
-        assert kernel.heads.has_kernel and not plain.heads.has_kernel
+        assert kernel.has_kernel and not plain.has_kernel
         expected = results(plain, inputs, weight)
     assert len(expected) == 1 + len(inputs) + 5 + own
     assert_close(results(kernel, inputs, weight), expected, 1e-5)
@@ -222,11 +222,11 @@ def test_what_is_not_a_number_stays_so(cell):
     x = normal(*((2, 5, 3, 2, 8) if is_attention else (5, 16)))
     x[1 if is_attention else 2, 3] = np.nan
     made = {
-        "linear": lambda: (cells.linear(bias=False), [x, normal(20, 16)]),
-        "gelu": lambda: (cells.gelu(), [x]),
-        "norm": lambda: (First(cells.layer_norm(1e-6)), [x, normal(16), normal(16)]),
-        "attention": lambda: (First(cells.attention()), [x]),
-        "biased": lambda: (First(cells.biased_attention()), [x, normal(2, 5, 5)]),
+        "linear": lambda: (cells.made(cells.MatMul), [x, normal(20, 16)]),
+        "gelu": lambda: (cells.made(cells.Gelu), [x]),
+        "norm": lambda: (First(cells.made(cells.LayerNorm, 1e-6)), [x, normal(16), normal(16)]),
+        "attention": lambda: (First(cells.made(cells.Attention)), [x]),
+        "biased": lambda: (First(cells.made(cells.BiasedAttention)), [x, normal(2, 5, 5)]),
     }
     found = results(*made[cell]())
     hit = found[0][1 if is_attention else 2]
@@ -238,7 +238,7 @@ def test_what_is_not_a_number_stays_so(cell):
 def test_a_bias_that_is_not_a_number_shows_in_its_row_and_head():
     bias = normal(2, 5, 5)
     bias[1, 3, 4] = np.nan
-    out, _, dbias = results(First(cells.biased_attention()), [normal(2, 5, 3, 2, 8), bias])
+    out, _, dbias = results(First(cells.made(cells.BiasedAttention)), [normal(2, 5, 3, 2, 8), bias])
     for array in (out.transpose(2, 1, 0, 3), dbias):  # (h, T, ...)
         hit = np.isnan(array)
         assert hit[1, 3].all() and hit.sum() == hit[1, 3].size
@@ -285,7 +285,7 @@ def test_adamw_equals_torch_and_is_in_order_with_what_reads_the_parameter():
 
 
 def test_pynative_mode_has_the_same_bits():
-    cell, x = cells.gelu(), Tensor(normal(100))
+    cell, x = cells.made(cells.Gelu), Tensor(normal(100))
     compiled_y = ms.jit(cell)(x).asnumpy()
     ms.set_context(mode=ms.PYNATIVE_MODE)
     try:
@@ -298,4 +298,4 @@ def test_pynative_mode_has_the_same_bits():
 def test_float16_layers_take_the_plain_operators():
     assert not Linear(4, 4, compute_dtype="float16").multiply.has_kernel
     assert not Attention(4, num_heads=2, compute_dtype="float16").has_kernel
-    assert not beit_attention(own=True, compute_dtype="float16").heads.has_kernel
+    assert not beit_attention(own=True, compute_dtype="float16").has_kernel

@@ -202,7 +202,7 @@ def test_gradients_are_those_of_plain_operators():
     """The hand-written gradients (bias of positions, layer scale) against MindSpore's own."""
     import mindspore as ms
 
-    from mindformers_vit.models.layers.biased_attention import BiasedDotProduct, CpuBiasedDotProduct
+    from mindformers_vit.models.layers.attention import BiasedDotProduct, CpuBiasedDotProduct
     from mindformers_vit.models.layers.layer_scale import ScaleChannels
     from tests.models.test_layers import gradients, normal
 

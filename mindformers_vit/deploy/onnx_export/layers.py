@@ -20,9 +20,8 @@ from mindspore import nn
 from mindformers_vit.deploy.onnx_export.graph import Array
 from mindformers_vit.deploy.onnx_export.symbol import Product, Symbol, name_of, to_array
 from mindformers_vit.errors import ExportError
-from mindformers_vit.models.layers.attention import ScaledDotProduct
+from mindformers_vit.models.layers.attention import BiasedDotProduct, ScaledDotProduct
 from mindformers_vit.models.layers.batch_norm import BatchNorm
-from mindformers_vit.models.layers.biased_attention import BiasedDotProduct
 from mindformers_vit.models.layers.gelu import Gelu
 from mindformers_vit.models.layers.layer_scale import ScaleChannels
 from mindformers_vit.models.layers.linear import BiasAdd, Linear

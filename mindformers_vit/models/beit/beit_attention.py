@@ -10,9 +10,8 @@ from __future__ import annotations
 import mindspore as ms
 from mindspore import nn, ops
 
-from mindformers_vit.models.layers.biased_attention import BiasedHeads
-from mindformers_vit.models.layers.dtype import ms_dtype
-from mindformers_vit.models.layers.linear import BiasAdd, Linear, zeros_parameter
+from mindformers_vit.models.layers.attention import Attention
+from mindformers_vit.models.layers.linear import BiasAdd, zeros_parameter
 
 
 class RelativePositionBias(nn.Cell):
@@ -46,7 +45,7 @@ class SharedRelativePositionBias(nn.Cell):
         return self.look_up(self.relative_position_bias_table)
 
 
-class BeitAttention(nn.Cell):
+class BeitAttention(Attention):
     """x -> proj(softmax(q kᵀ / sqrt(d) + bias) v).
 
     Args:
@@ -68,11 +67,9 @@ class BeitAttention(nn.Cell):
         index: ms.Tensor,
         compute_dtype: str = "float32",
     ) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.head_width = width // num_heads
-        self.dtype = ms_dtype(compute_dtype)
-        self.qkv = Linear(width, 3 * width, bias=False, compute_dtype=compute_dtype)
+        super().__init__(
+            width, num_heads=num_heads, qkv_bias=False, biased=True, compute_dtype=compute_dtype
+        )
         self.has_qkv_bias = qkv_bias
         if qkv_bias:
             self.q_bias = zeros_parameter((width,))
@@ -82,14 +79,10 @@ class BeitAttention(nn.Cell):
         if self.has_table:
             self.relative_position_bias_table = zeros_parameter((table_rows, num_heads))
             self.look_up = RelativePositionBias(index)
-        self.proj = Linear(width, width, compute_dtype=compute_dtype)
-        self.heads = BiasedHeads(self.head_width, self.dtype)
 
     def construct(self, x: ms.Tensor, shared_bias: ms.Tensor | None = None) -> ms.Tensor:
         """x (B, T, D), shared_bias (h, T, T) or None -> (B, T, D) in `compute_dtype`."""
-        b, t, _ = x.shape
-        qkv = self.project(x).reshape(b, t, 3, self.num_heads, self.head_width)  # (B, T, 3, h, d)
-        return self.proj(self.heads(qkv, self.position_bias(shared_bias)))  # (B, T, D)
+        return self.attend(self.project(x), self.position_bias(shared_bias))
 
     def project(self, x: ms.Tensor) -> ms.Tensor:
         """(B, T, D) -> (B, T, 3·D), the biases added."""

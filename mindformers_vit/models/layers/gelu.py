@@ -57,7 +57,7 @@ class Gelu(nn.Cell):
         super().__init__()
         self.on_cpu = compat.device() == "CPU"
         self.cpu_gelu = CpuGelu()
-        self.kernel = cells.gelu()
+        self.kernel = cells.made(cells.Gelu)
         self.has_kernel = self.kernel is not None
 
     def construct(self, x: ms.Tensor) -> ms.Tensor:

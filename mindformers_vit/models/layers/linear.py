@@ -45,7 +45,8 @@ class Multiply(nn.Cell):
         self.dtype = dtype
         self.matmul = ops.MatMul(transpose_b=True)
         self.bias_add = BiasAdd()
-        self.kernel = cells.linear(bias=bias) if dtype == ms.float32 else None
+        kind = cells.Linear if bias else cells.MatMul
+        self.kernel = cells.made(kind) if dtype == ms.float32 else None
         self.has_kernel = self.kernel is not None
 
     def construct(self, x, weight, bias):

@@ -21,7 +21,7 @@ class Mlp(nn.Cell):
         self.fc2 = Linear(hidden, width, compute_dtype=compute_dtype)
         self.hidden = hidden
         is_float32 = ms_dtype(compute_dtype) == ms.float32
-        self.kernel = cells.gelu_linear() if is_float32 else None
+        self.kernel = cells.made(cells.GeluLinear) if is_float32 else None
         self.has_kernel = self.kernel is not None
 
     def construct(self, x: ms.Tensor) -> ms.Tensor:

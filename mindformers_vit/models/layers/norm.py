@@ -67,7 +67,7 @@ class LayerNorm(nn.Cell):
         self.on_cpu = compat.device() == "CPU"
         self.norm = ops.LayerNorm(begin_norm_axis=1, begin_params_axis=1, epsilon=eps)
         self.cpu_norm = CpuLayerNorm(width, eps)
-        self.kernel = cells.layer_norm(eps)
+        self.kernel = cells.made(cells.LayerNorm, eps)
         self.has_kernel = self.kernel is not None
 
     def construct(self, x: ms.Tensor) -> ms.Tensor:
