@@ -85,6 +85,7 @@ def test_one_step_from_a_yaml(config, data, tmp_path):
     assert 0 < share < 1
     network = plan.family.load_model_class()(plan.network, seed=0)
     network.set_train(True)
+    lab.eager()
     x_cls, x_aux = network(ms.Tensor(batch["image"]), None, ms.Tensor(batch["mix_box"]))
     target = batch["target"].astype(np.float64)
     # of a token in the box, the network gives back the logits where the token came from: its
