@@ -27,7 +27,7 @@ import numpy as np
 
 from mindformers_vit.checkpoint import files, manifest
 from mindformers_vit.checkpoint.manifest import FileEntry, Manifest, check_files, read_manifest
-from mindformers_vit.checkpoint.weights import Arrays, read_weights, write_weights
+from mindformers_vit.checkpoint.weights import FORMATS, Arrays, read_weights, write_weights
 from mindformers_vit.errors import CheckpointError, SaveError
 
 logger = logging.getLogger(__name__)
@@ -69,6 +69,11 @@ class CheckpointStore:
         file_format: str = "safetensors",
         keep_every_n_epochs: int | None = None,
     ) -> None:
+        if keep_max < 1:
+            raise CheckpointError(f"keep_max must be at least 1, given {keep_max}")
+        if file_format not in FORMATS:
+            allowed = ", ".join(FORMATS)
+            raise CheckpointError(f"file_format: unknown '{file_format}', allowed: {allowed}")
         self.root = Path(root)
         self.keep_max = keep_max
         self.keep_every_n_epochs = keep_every_n_epochs

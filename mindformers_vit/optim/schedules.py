@@ -49,8 +49,15 @@ def _falling(
     return lr_end + (learning_rate - lr_end) * share(done)
 
 
-cosine = partial(_falling, lambda done: 0.5 * (1.0 + math.cos(math.pi * done)))
+def _half_cosine(angle: float) -> float:
+    """From 1 at 0 down to 0 at pi."""
+    return 0.5 * (1.0 + math.cos(angle))
+
+
+cosine = partial(_falling, lambda done: _half_cosine(math.pi * done))
+"""Linear from `warmup_lr_init` over `warmup_steps`, then half a cosine down to `lr_end`."""
 linear = partial(_falling, lambda done: 1.0 - done)
+"""Linear from `warmup_lr_init` over `warmup_steps`, then linear down to `lr_end`."""
 
 
 def cosine_by_epoch(
@@ -77,7 +84,7 @@ def cosine_by_epoch(
         return _warmup(epoch, learning_rate, warmup_epochs, warmup_lr_init)
     if epoch >= falling:
         return lr_end
-    return lr_end + (learning_rate - lr_end) * 0.5 * (1.0 + math.cos(math.pi * epoch / falling))
+    return lr_end + (learning_rate - lr_end) * _half_cosine(math.pi * epoch / falling)
 
 
 def constant(

@@ -249,3 +249,10 @@ def test_whatever_fails_while_a_step_is_saved_again(tmp_path, monkeypatch):
         if fake.calls < fail_at:
             return
     pytest.fail("no clean pass was reached")
+
+
+def test_wrong_arguments(tmp_path):
+    with pytest.raises(CheckpointError, match="keep_max must be at least 1, given 0"):
+        CheckpointStore(tmp_path, keep_max=0)
+    with pytest.raises(CheckpointError, match="unknown 'pth', allowed: safetensors, ckpt"):
+        CheckpointStore(tmp_path, file_format="pth")
