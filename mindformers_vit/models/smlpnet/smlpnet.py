@@ -28,12 +28,7 @@ from mindformers_vit.models.smlpnet.smlpnet_layers import (
 
 
 class SMLPNetForImageClassification(PreTrainedModel):
-    """`construct(pixel_values, drop_noise=None) -> logits (B, num_labels)`.
-
-    Args:
-        config: its settings.
-        seed: of the initial weights.
-    """
+    """`construct(pixel_values, drop_noise=None) -> logits (B, num_labels)`."""
 
     family = FAMILY
     parameter_specs = staticmethod(smlpnet_params.parameter_specs)
