@@ -189,7 +189,7 @@ def _register_names() -> None:
         processor = family.load_processor_class()
         add(Kind.CONFIG, family.config_class.__name__, family.config_class)
         add(Kind.MODELS, family.arch, family.load_model_class())
-        for item in (processor, processor.image_processor_class):
+        for item in (processor, processor.image_processor_class()):
             add(Kind.PROCESSOR, item.__name__, item)
     for task in TASKS:
         add(Kind.TRAINER, task, VisionTask)

@@ -12,9 +12,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from mindformers_vit.data.fields import Layout, Transform
+from mindformers_vit.data.fields import Deviations, Layout, Transform
 from mindformers_vit.registry import transforms
 
 Array = NDArray[Any]
@@ -54,15 +54,8 @@ class Normalize(Transform):
     """(x - mean) / std for each channel, in the units of x: 0..255, or 0..1 after ToTensor."""
 
     mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    std: Deviations
     is_hwc: bool = True
-
-    @field_validator("std")
-    @classmethod
-    def _positive(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if min(value) <= 0:
-            raise ValueError(f"must be greater than 0, given {list(value)}")
-        return value
 
     def __call__(self, image: Image | Array, rng: np.random.Generator) -> Float:
         array = np.asarray(image)

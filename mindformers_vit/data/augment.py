@@ -58,20 +58,17 @@ def parse_policy(text: str) -> Policy:
         if match is None or match[1] in values:
             raise ValueError(f"section '{part}' of {text!r} is not understood; allowed: {allowed}")
         values[match[1]] = float(match[2])
-    if first != "rand" or values.get("m", 0) > MAX_MAGNITUDE or not _is_count(values.get("n", 2)):
+    count = values.get("n", 2)
+    if first != "rand" or values.get("m", 0) > MAX_MAGNITUDE or count < 1 or count != int(count):
         raise ValueError(f"expected {allowed}, given {text!r}")
     if values.get("inc", 1) != 1:
         raise ValueError(f"{text!r}: write inc1 or leave it out (timm reads any inc as inc1)")
     return Policy(
         magnitude=values.get("m", MAX_MAGNITUDE),
         magnitude_std=values.get("mstd", 0.0),
-        num_ops=int(values.get("n", 2)),
+        num_ops=int(count),
         increasing="inc" in values,
     )
-
-
-def _is_count(value: float) -> bool:
-    return value >= 1 and value == int(value)
 
 
 class RandAugmentParams(StrictModel):

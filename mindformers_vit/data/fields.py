@@ -84,11 +84,18 @@ def _check_range(value: tuple[float, float]) -> tuple[float, float]:
     return value
 
 
+def _check_deviations(value: tuple[float, float, float]) -> tuple[float, float, float]:
+    if min(value) <= 0:
+        raise ValueError(f"must be greater than 0, given {list(value)}")
+    return value
+
+
 Size = Annotated[int | tuple[int, int], BeforeValidator(_check_size)]
 """Pixels: a side, or [height, width]."""
 Interpolation = Annotated[str, BeforeValidator(_check_interpolation)]
 RandomInterpolation = Annotated[str, BeforeValidator(_check_random_interpolation)]
 """An interpolation name, or "random": bilinear or bicubic at each call."""
+Deviations = Annotated[tuple[float, float, float], AfterValidator(_check_deviations)]
 Range = Annotated[tuple[float, float], AfterValidator(_check_range)]
 
 

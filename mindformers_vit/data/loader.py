@@ -8,7 +8,6 @@ child processes (`pool.py`) straight into shared memory.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from types import TracebackType
 
 import numpy as np
 
@@ -87,7 +86,7 @@ class Loader:
         if problems:
             raise ConfigError(problems)
         self._source = source
-        self._seed, self._shuffle, self._drop_last = seed, shuffle, drop_last
+        self._seed, self._shuffle = seed, shuffle
         self._rank, self._world_size, self._num_workers = rank, world_size, num_workers
         self._copies = repeated_augmentation
         self._recipe = Recipe(
@@ -147,12 +146,7 @@ class Loader:
     def __enter__(self) -> Loader:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _plans(self, epoch: int, start_batch: int) -> Iterator[BatchPlan]:

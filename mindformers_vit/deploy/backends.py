@@ -25,11 +25,7 @@ class Session(Protocol):
 
 
 class OpenVinoSession:
-    """OpenVINO on the CPU, in float32.
-
-    Args:
-        path: of the .onnx file.
-    """
+    """A .onnx file in OpenVINO on the CPU, in float32."""
 
     def __init__(self, path: Path) -> None:
         runtime = needs("openvino")

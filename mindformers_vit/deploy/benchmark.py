@@ -14,6 +14,8 @@ from mindformers_vit.deploy.backends import Session, open_session
 from mindformers_vit.deploy.model_manifest import ModelManifest, read_model_manifest
 from mindformers_vit.errors import ConfigError
 
+WARMUP = 2  # runs before those that count
+
 
 @dataclass(frozen=True)
 class Throughput:
@@ -45,7 +47,6 @@ def benchmark(
     batch_sizes: Sequence[int] = (),
     backend: str = "onnxruntime",
     loop: int = 20,
-    warmup: int = 2,
 ) -> list[Throughput]:
     """Time runs on random input, without reading or writing files.
 
@@ -54,7 +55,6 @@ def benchmark(
         batch_sizes: for those; a model of its own size is timed with that.
         backend: "onnxruntime" or "openvino".
         loop: runs of each batch size; the sizes take turns, so that all see the same machine.
-        warmup: runs before, not counted.
 
     Raises:
         ConfigError: a model of an open batch and no batch sizes, or the other way round.
@@ -65,11 +65,11 @@ def benchmark(
         session = open_session(Path(model), manifest, backend)
         cases += [(session, _input(manifest, size)) for size in _sizes(manifest, batch_sizes)]
     times: list[list[float]] = [[] for _ in cases]
-    for run in range(warmup + loop):
+    for run in range(WARMUP + loop):
         for (session, images), own in zip(cases, times, strict=True):
             begun = time.perf_counter()
             session(images)
-            if run >= warmup:
+            if run >= WARMUP:
                 own.append(1000 * (time.perf_counter() - begun))
     return [
         _throughput(session, len(images), own)

@@ -30,7 +30,6 @@ from mindformers_vit.deploy.verify import TOLERANCE, Array, check_images, compar
 from mindformers_vit.errors import ConfigError, ExportError
 
 logger = logging.getLogger(__name__)
-_SUFFIX = {"onnx": ".onnx", "mindir": ".mindir", "air": ".air"}
 _ONE_FILE = 1_900_000_000  # bytes of weights; a protobuf message ends at 2 GiB
 
 
@@ -51,7 +50,7 @@ def export_network(
         ExportError: the file does not compute what the network computes; none is left.
     """
     check_possible(settings)
-    path = directory / f"{name}{_variant(settings)}{_SUFFIX[settings.export_format]}"
+    path = directory / f"{name}{_variant(settings)}.{settings.export_format}"
     with _finished_together(path) as temporary:
         write = _write_onnx if settings.export_format == "onnx" else _write_mindspore
         checked, details = write(network, processor, temporary, settings)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from mindformers_vit.checkpoint import files
 from mindformers_vit.config.strict import StrictModel, validate
 from mindformers_vit.errors import ConfigError, DataError
 
+Manifest = TypeVar("Manifest", bound=StrictModel)
 Pixels = Literal["normalised", "uint8"]
 
 
@@ -79,6 +80,15 @@ def manifest_path(model: Path) -> Path:
     return model.with_name(f"{model.name}.json")
 
 
+def parsed(kind: type[Manifest], path: Path) -> Manifest:
+    """A manifest of this kind; ConfigError if the file is none."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{path}: not a manifest: {error}") from None
+    return validate(kind, values, str(path))
+
+
 def read_model_manifest(model: str | Path) -> ModelManifest:
     """The manifest of an exported file, whose every byte is as it was checked.
 
@@ -91,11 +101,7 @@ def read_model_manifest(model: str | Path) -> ModelManifest:
     for needed in (model, path):
         if not needed.is_file():
             raise DataError(f"{needed}: no such file; --run_mode export writes it")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{path}: not a manifest: {error}") from None
-    found = validate(ModelManifest, values, str(path))
+    found = parsed(ModelManifest, path)
     if model.name not in found.files:
         raise DataError(f"{path}: is about {found.model}, not about {model.name}")
     for name, record in found.files.items():

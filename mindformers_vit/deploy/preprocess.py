@@ -14,11 +14,11 @@ import numpy as np
 from tqdm import tqdm
 
 from mindformers_vit.checkpoint import files
-from mindformers_vit.config.strict import StrictModel, validate
+from mindformers_vit.config.strict import StrictModel
 from mindformers_vit.data.loader import Loader
 from mindformers_vit.data.sources import ImageSource, open_source
 from mindformers_vit.deploy.formats import Array, base_of, numbered_name
-from mindformers_vit.deploy.model_manifest import Pixels
+from mindformers_vit.deploy.model_manifest import Pixels, parsed
 from mindformers_vit.errors import ConfigError, DataError
 
 MANIFEST = "manifest.json"
@@ -171,10 +171,4 @@ def to_pixels(images: Array, processor: Any) -> Array:
 def read_input_manifest(folder: str | Path) -> InputManifest | None:
     """The manifest of a folder of input files, None if it has none; ConfigError if it is bad."""
     path = Path(folder) / MANIFEST
-    if not path.is_file():
-        return None
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{path}: not a manifest: {error}") from None
-    return validate(InputManifest, values, str(path))
+    return parsed(InputManifest, path) if path.is_file() else None

@@ -16,7 +16,7 @@ from mindformers_vit.engine.knn_evaluation import KnnEvaluation
 from mindformers_vit.engine.parallel import ONE, World, gather
 from mindformers_vit.engine.plan import Plan
 from mindformers_vit.metrics import Accuracy
-from mindformers_vit.models.layers.patch_embed import patchify_numpy
+from mindformers_vit.models.layers.patch_embed import patchify
 from mindformers_vit.report.confusion import answers
 
 Observer = Callable[[np.ndarray[Any, Any]], None]  # of the `answers` to all images
@@ -81,7 +81,7 @@ def _reconstruction(network: Any, loader: Loader, world: World) -> dict[str, flo
     losses, valid = [], []
     for batch in loader.epoch(0):
         _, pred, mask = network(ms.Tensor(batch["image"]), ms.Tensor(batch["noise"]))
-        target = patchify_numpy(batch["image"], network.config.patch_size)
+        target = patchify(batch["image"], network.config.patch_size)
         if network.config.norm_pix_loss:
             var = target.var(-1, keepdims=True, ddof=1)
             target = (target - target.mean(-1, keepdims=True)) / np.sqrt(var + 1e-6)

@@ -34,7 +34,7 @@ def build(without: Collection[str] = ()) -> Path:
     """
     compiler = find_compiler()
     flags = (*FLAGS, *(MASKS[name] for name in without))
-    key = hashlib.sha256("\0".join([*flags, _version(compiler), _cpu()]).encode())
+    key = hashlib.sha256("\0".join([*flags, _run([compiler, "--version"]), _cpu()]).encode())
     for source in SOURCES:
         key.update(source.read_bytes())
     target = cache_folder() / f"kernels-{key.hexdigest()[:16]}.so"
@@ -66,10 +66,6 @@ def find_compiler() -> str:
         if found := shutil.which(name):
             return found
     raise BuildError(f"no C++ compiler ({', '.join(names)})")
-
-
-def _version(compiler: str) -> str:
-    return _run([compiler, "--version"])
 
 
 def _cpu() -> str:

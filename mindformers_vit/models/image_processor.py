@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import field_validator
 
 from mindformers_vit.config.strict import StrictModel, validate
 from mindformers_vit.data.arrays import Normalize, ToTensor
-from mindformers_vit.data.fields import Interpolation, Size
+from mindformers_vit.data.fields import Deviations, Interpolation, Size, height_width
 from mindformers_vit.data.geometry import CenterCrop, Resize
 from mindformers_vit.data.rng import sample_rng
 from mindformers_vit.data.transforms import Compose
@@ -40,15 +39,8 @@ class ImageProcessor(StrictModel):
     size: Size = 224  # what the network takes; the centre is cut out
     resize: Size | None = None  # of the shorter side before; None: size / 0.875 up to 224
     mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    std: Deviations = IMAGENET_STD
     interpolation: Interpolation = "bicubic"
-
-    @field_validator("std")
-    @classmethod
-    def _positive(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if min(value) <= 0:
-            raise ValueError(f"must be greater than 0, given {list(value)}")
-        return value
 
     @property
     def resize_to(self) -> Size:
@@ -94,8 +86,12 @@ class ImageProcessor(StrictModel):
 class Processor(StrictModel):
     """The yaml's `processor` section: `{type, image_processor: {type, size, mean, ...}}`."""
 
-    image_processor_class: ClassVar[type[ImageProcessor]] = ImageProcessor
     image_processor: ImageProcessor
+
+    @classmethod
+    def image_processor_class(cls) -> Any:
+        """The class of `image_processor`."""
+        return cls.model_fields["image_processor"].annotation
 
     @property
     def transforms(self) -> Compose:
@@ -126,20 +122,21 @@ class Processor(StrictModel):
             ConfigError: with every problem, or if `size` is not the network's.
         """
         values = dict(settings or {})
-        wanted = cls.image_processor_class.__name__
+        kind = cls.image_processor_class()
+        wanted = kind.__name__
         given = values.pop("type", wanted)
         if given != wanted:
             raise ConfigError(f"{path}.type: '{given}' given, allowed: '{wanted}'")
         values.setdefault("size", config.image_size)
-        inner = validate(cls.image_processor_class, values, path)
-        if _pair(inner.size) != config.image_hw:
+        inner = validate(kind, values, path)
+        if height_width(inner.size) != config.image_hw:
             raise ConfigError(
                 f"{path}.size: {inner.size} given, but the network takes {config.image_size}"
             )
         return cls(image_processor=inner)
 
     @classmethod
-    def from_dict(cls, section: Mapping[str, Any], path: str = "processor") -> Self:
+    def from_dict(cls, section: Mapping[str, Any]) -> Self:
         """From what `to_dict` gives.
 
         Raises:
@@ -147,9 +144,9 @@ class Processor(StrictModel):
         """
         given = section.get("type", cls.__name__)
         if given != cls.__name__:
-            raise ConfigError(f"{path}.type: '{given}' given, allowed: '{cls.__name__}'")
+            raise ConfigError(f"processor.type: '{given}' given, allowed: '{cls.__name__}'")
         values = {k: v for k, v in (section.get("image_processor") or {}).items() if k != "type"}
-        inner = validate(cls.image_processor_class, values, f"{path}.image_processor")
+        inner = validate(cls.image_processor_class(), values, "processor.image_processor")
         return cls(image_processor=inner)
 
     def to_dict(self) -> dict[str, Any]:
@@ -176,7 +173,3 @@ def _enlarged(side: int, longest: int) -> int:
 
 def _is_many(images: Any) -> bool:
     return isinstance(images, (list, tuple)) or getattr(images, "ndim", 0) == 4
-
-
-def _pair(size: Size) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else size

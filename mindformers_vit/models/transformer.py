@@ -13,7 +13,7 @@ from mindspore import nn, ops
 
 from mindformers_vit.models.base import PreTrainedModel
 from mindformers_vit.models.layers.attention import Attention
-from mindformers_vit.models.layers.drop_path import DropPath, drop_path_rates
+from mindformers_vit.models.layers.drop_path import DropPath
 from mindformers_vit.models.layers.linear import Linear, zeros_parameter
 from mindformers_vit.models.layers.mlp import Mlp
 from mindformers_vit.models.layers.norm import LayerNorm
@@ -82,8 +82,8 @@ class Transformer(PreTrainedModel):
             compute_dtype=config.compute_dtype,
         )
         self.cls_token = zeros_parameter((1, 1, config.hidden_size))
-        rate = getattr(config, "drop_path_rate", 0.0)  # the last block's; the first has 0
-        self.drop_path = DropPath(drop_path_rates(rate, config.num_hidden_layers))
+        rate = getattr(config, "drop_path_rate", 0.0)
+        self.drop_path = DropPath(rate, config.num_hidden_layers)
 
     def embed(self, pixel_values: ms.Tensor) -> ms.Tensor:
         """(B, C, H, W) -> (B, N, D)."""

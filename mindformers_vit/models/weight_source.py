@@ -59,7 +59,7 @@ def read_source(
         if container is not None:
             raise CheckpointError(f"--container: '{path}' is no PyTorch file and has no such keys")
         raw = read_weights(path)
-        arrays = {name: _float32(array) for name, array in raw.items()}
+        arrays = {name: array.astype(np.float32, copy=False) for name, array in raw.items()}
         kinds = {str(a.dtype) for a in raw.values() if a.dtype.kind == "f"} - {"float32"}
         title = "safetensors" if path.suffix == ".safetensors" else "MindSpore checkpoint"
         seen = (title, *(f"{kind} converted to float32" for kind in sorted(kinds)))
@@ -101,10 +101,6 @@ def _read_json(path: Path, *, required: bool) -> Mapping[str, Any]:
 def _is_torch(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(4).startswith(_TORCH_STARTS)
-
-
-def _float32(array: Array) -> Array:
-    return array.astype(np.float32, copy=False)
 
 
 def _check_finite(path: Path, arrays: Mapping[str, Array]) -> None:

@@ -12,7 +12,8 @@ from mindformers_vit.models.layers.attention import CpuScaledDotProduct, ScaledD
 from mindformers_vit.models.layers.gelu import Gelu
 from mindformers_vit.models.layers.linear import Linear
 from mindformers_vit.models.layers.norm import LayerNorm
-from mindformers_vit.models.layers.patch_embed import patchify, patchify_numpy, unpatchify
+from mindformers_vit.models.layers.patch_embed import patchify
+from mindformers_vit.pipelines.pictures import unpatchify
 
 RNG = np.random.default_rng(7)
 
@@ -111,6 +112,7 @@ def test_patches_are_rows_of_row_column_channel():
     assert patches.shape == (2, 6, 12)
     expected = [images[0, c, r, 2 + w] for r in (0, 1) for w in (0, 1) for c in (0, 1, 2)]
     np.testing.assert_array_equal(patches.asnumpy()[0, 1], expected)
-    np.testing.assert_array_equal(patches.asnumpy(), patchify_numpy(images, 2))
-    np.testing.assert_array_equal(unpatchify(patches, 2, (2, 3)).asnumpy(), images)
+    np.testing.assert_array_equal(patches.asnumpy(), patchify(images, 2))
+    pictures = [unpatchify(each, (4, 6), 2).transpose(2, 0, 1) for each in patches.asnumpy()]
+    np.testing.assert_array_equal(pictures, images)
     assert ops.shape(patches) == (2, 6, 12)

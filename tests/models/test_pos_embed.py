@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from mindformers_vit.errors import CheckpointError
 from mindformers_vit.models.layers.pos_embed import resize_pos_embed, sincos_2d
+from mindformers_vit.models.loading import resize_positions
+from mindformers_vit.models.vit.vit_config import ViTConfig
 from tests.models.conftest import golden
 
 CASE = golden("pos_embed")
@@ -20,7 +23,7 @@ def test_sincos_is_the_reference_s():
 
 @pytest.mark.fast
 def test_sincos_of_a_wide_grid_counts_columns_first():
-    table = sincos_2d(8, (2, 3), cls_token=False)
+    table = sincos_2d(8, (2, 3))[1:]
     assert table.shape == (6, 8)
     np.testing.assert_allclose(table[2, :2], np.sin([2, 0.02]))  # row 0, column 2
     np.testing.assert_allclose(table[3, 4:6], np.sin([1, 0.01]))  # row 1, column 0
@@ -36,20 +39,20 @@ def test_resize_is_the_reference_s():
 @pytest.mark.fast
 @pytest.mark.parametrize("new", [(14, 14), (3, 9), (24, 7)])
 def test_resize_equals_torch_for_any_grid(new):
-    table = np.random.default_rng(0).standard_normal((1, 2 + 70, 5)).astype(np.float32)
-    ours = resize_pos_embed(table, (7, 10), new, extra=2)
-    patches = torch.from_numpy(table[:, 2:]).reshape(1, 7, 10, 5).permute(0, 3, 1, 2)
+    table = np.random.default_rng(0).standard_normal((1, 1 + 70, 5)).astype(np.float32)
+    ours = resize_pos_embed(table, (7, 10), new)
+    patches = torch.from_numpy(table[:, 1:]).reshape(1, 7, 10, 5).permute(0, 3, 1, 2)
     theirs = torch.nn.functional.interpolate(
         patches, size=new, mode="bicubic", align_corners=False, antialias=False
     )
     theirs = theirs.permute(0, 2, 3, 1).reshape(1, -1, 5).numpy()
-    np.testing.assert_array_equal(ours[:, :2], table[:, :2])
-    np.testing.assert_allclose(ours[:, 2:], theirs, atol=1e-5)
+    np.testing.assert_array_equal(ours[:, :1], table[:, :1])
+    np.testing.assert_allclose(ours[:, 1:], theirs, atol=1e-5)
 
 
 @pytest.mark.fast
 def test_errors_name_the_numbers():
     with pytest.raises(ValueError, match="width 6 is no multiple of 4"):
         sincos_2d(6, (2, 2))
-    with pytest.raises(ValueError, match=r"shape \(1, 17, 48\); a 5x5 grid and 1 extra"):
-        resize_pos_embed(CASE["learned_grid4"], (5, 5), (6, 6))
+    with pytest.raises(CheckpointError, match=r"shape \(1, 18, 48\); only .* the 4x4 grid of"):
+        resize_positions(ViTConfig(image_size=64), np.ones((1, 18, 48), np.float32))

@@ -35,5 +35,12 @@ def deploy(argv: list[str]) -> int:
     return 0
 
 
+def count(text: str) -> int:
+    """The type of flags that count something: a whole number from 1 on."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"'{text}' given, a number from 1 on is expected")
+    return int(text)
+
+
 def _module(name: str) -> Any:
     return importlib.import_module(f"{__name__}.{name}")

@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 from mindformers_vit.deploy.atc import atc_command, run_atc, write_op_precision
-from mindformers_vit.deploy.commands.counts import count
+from mindformers_vit.deploy.commands import count
 from mindformers_vit.deploy.model_manifest import read_model_manifest
 from mindformers_vit.deploy.npu import soc_version
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from mindformers_vit.checkpoint import files
 from mindformers_vit.deploy.backends import SESSIONS
 from mindformers_vit.deploy.benchmark import benchmark, table
-from mindformers_vit.deploy.commands.counts import count
+from mindformers_vit.deploy.commands import count
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

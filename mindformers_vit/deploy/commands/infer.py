@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from mindformers_vit.deploy.backends import BACKENDS
-from mindformers_vit.deploy.commands.counts import count
+from mindformers_vit.deploy.commands import count
 from mindformers_vit.deploy.formats import OUT_FORMATS
 from mindformers_vit.deploy.infer import infer
 

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from mindformers_vit.deploy.commands.counts import count
+from mindformers_vit.deploy.commands import count
 from mindformers_vit.deploy.model_manifest import read_model_manifest
 from mindformers_vit.deploy.preprocess import preprocess
 from mindformers_vit.models.auto import AutoProcessor

@@ -12,7 +12,7 @@ from mindformers_vit.data.class_folders import check_class_folders
 from mindformers_vit.data.sources import open_source
 from mindformers_vit.deploy.atc import atc_command, write_op_precision
 from mindformers_vit.deploy.benchmark import benchmark
-from mindformers_vit.deploy.commands.counts import count
+from mindformers_vit.deploy.commands import count
 from mindformers_vit.deploy.commands.preprocess import find_processor
 from mindformers_vit.deploy.infer import infer
 from mindformers_vit.deploy.model_manifest import read_model_manifest

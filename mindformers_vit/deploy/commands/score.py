@@ -6,7 +6,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from mindformers_vit.deploy.commands.counts import count
+from mindformers_vit.deploy.commands import count
 from mindformers_vit.deploy.score import TOP, score, write_score
 
 logger = logging.getLogger(__name__)

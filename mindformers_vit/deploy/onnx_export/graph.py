@@ -73,10 +73,6 @@ class Graph:
             self._small[key] = name
         return name
 
-    def value(self, name: str) -> Array | None:
-        """The constant of that name."""
-        return self._constants.get(name)
-
     def model(
         self, inputs: Sequence[onnx.ValueInfoProto], output: onnx.ValueInfoProto, made: str
     ) -> onnx.ModelProto:

@@ -20,7 +20,7 @@ from mindspore import nn
 from mindformers_vit.deploy.onnx_export.graph import Array
 from mindformers_vit.deploy.onnx_export.symbol import Product, Symbol, name_of, to_array
 from mindformers_vit.errors import ExportError
-from mindformers_vit.models.layers.attention import BiasedDotProduct, ScaledDotProduct
+from mindformers_vit.models.layers.attention import ScaledDotProduct
 from mindformers_vit.models.layers.batch_norm import BatchNorm
 from mindformers_vit.models.layers.gelu import Gelu
 from mindformers_vit.models.layers.layer_scale import ScaleChannels
@@ -46,13 +46,12 @@ def gelu(_: Gelu, x: Symbol) -> Symbol:
 def layer_norm(cell: LayerNorm, x: Symbol) -> Symbol:
     """Over the last axis."""
     gamma, beta = (x.graph.constant(to_array(p), p.name) for p in (cell.gamma, cell.beta))
-    eps = cell.norm.epsilon
     if x.graph.opset >= FUSED_LAYER_NORM:
-        return x.emit("LayerNormalization", gamma, beta, axis=-1, epsilon=eps)
+        return x.emit("LayerNormalization", gamma, beta, axis=-1, epsilon=cell.eps)
     centred = x.emit("Sub", x.reduce("ReduceMean", -1, keep=True).name)
     two = x.graph.constant(np.array(2.0, np.float32))
     variance = centred.emit("Pow", two).reduce("ReduceMean", -1, keep=True)
-    deviation = (variance + eps).emit("Sqrt")
+    deviation = (variance + cell.eps).emit("Sqrt")
     return centred.emit("Div", deviation.name).emit("Mul", gamma).emit("Add", beta)
 
 
@@ -182,24 +181,17 @@ def pointwise(cell: PointwiseConv, x: Symbol) -> Symbol:
     return x.times(_product(weight.T, cell))
 
 
-def attention(_: ScaledDotProduct, q: Symbol, k: Symbol, v: Symbol) -> tuple[Symbol, None]:
-    return _attend(q, k, v, None)
-
-
-def biased_attention(
-    _: BiasedDotProduct, q: Symbol, k: Symbol, v: Symbol, bias: Any
+def attention(
+    _: ScaledDotProduct, q: Symbol, k: Symbol, v: Symbol, *bias: Any
 ) -> tuple[Symbol, None]:
-    return _attend(q, k, v, to_array(bias))
-
-
-def _attend(q: Symbol, k: Symbol, v: Symbol, bias: Array | None) -> tuple[Symbol, None]:
-    """q, k, v (B, h, T, d), bias (h, T, T) of the tokens that are no padding."""
+    """q, k, v (B, h, T, d), perhaps a bias (h, T, T) of the tokens that are no padding."""
     b, h, t, _ = q.shape
+    added = to_array(bias[0]) if bias else None
     scores = q.emit("MatMul", k.transpose(0, 1, 3, 2).name, shape=(b, h, t, t))
     if q.graph.padding is not None:
-        bias = q.graph.padding.masked(bias)
-    if bias is not None:
-        scores = scores + bias
+        added = q.graph.padding.masked(added)
+    if added is not None:
+        scores = scores + added
     weights = scores.emit("Softmax", axis=-1)
     return weights.emit("MatMul", v.name, shape=q.shape), None
 
@@ -216,7 +208,6 @@ EMITTERS: dict[type[nn.Cell], Callable[..., Any]] = {
     Downsample: downsample,
     DepthwiseConv: depthwise,
     PointwiseConv: pointwise,
-    BiasedDotProduct: biased_attention,
     ScaledDotProduct: attention,
 }
 

@@ -19,22 +19,16 @@ from mindformers_vit.errors import ExportError
 AXES_ARE_INPUT = 18  # the first opset where a reduction takes its axes as a value
 
 
+@dataclass(frozen=True)
 class Batch:
     """The number of images, times a known number."""
 
-    def __init__(self, times: int = 1) -> None:
-        self.times = times
+    times: int = 1
 
     def __mul__(self, other: int) -> Batch:
         return Batch(self.times * other)
 
     __rmul__ = __mul__
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Batch) and other.times == self.times
-
-    def __hash__(self) -> int:
-        return hash(("batch", self.times))
 
     def __repr__(self) -> str:
         return "batch" if self.times == 1 else f"{self.times}*batch"

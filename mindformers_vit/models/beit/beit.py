@@ -64,12 +64,7 @@ class BeitBlock(Block):
 
 
 class BeitForImageClassification(TokenClassifier):
-    """`construct(pixel_values, drop_noise=None) -> logits (B, num_labels)`.
-
-    Args:
-        config: its settings.
-        seed: of the initial weights.
-    """
+    """`construct(pixel_values, drop_noise=None) -> logits (B, num_labels)`."""
 
     family = FAMILY
     parameter_specs = staticmethod(beit_params.parameter_specs)
@@ -87,7 +82,7 @@ class BeitForImageClassification(TokenClassifier):
         self.init_weights(seed)
 
     def no_weight_decay(self) -> set[str]:
-        return set(beit_params.NO_WEIGHT_DECAY)
+        return {"cls_token"}
 
     def forward_features(
         self, pixel_values: ms.Tensor, drop_noise: ms.Tensor | None = None

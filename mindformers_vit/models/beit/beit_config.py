@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mindformers_vit.models.transformer_config import TransformerConfig
+from mindformers_vit.models.transformer_config import LARGE_P16, TINY_P8, TransformerConfig
 from mindformers_vit.models.vision_config import ClassifierConfig
 from mindformers_vit.registry import ModelFamily, register_family
 
@@ -36,14 +36,7 @@ class BeitConfig(ClassifierConfig, TransformerConfig):
 
 _BASE = "mindformers_vit.models.beit"
 _BASE_SIZE = {"drop_path_rate": 0.1}
-_LARGE_SIZE = {
-    "hidden_size": 1024,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 16,
-    "intermediate_size": 4096,
-    "layer_scale_init_value": 1e-5,
-    "drop_path_rate": 0.4,
-}
+_LARGE_SIZE = LARGE_P16 | {"layer_scale_init_value": 1e-5, "drop_path_rate": 0.4}
 _PUBLISHED = {
     "beit_base_p16_224": _BASE_SIZE | {"image_size": 224},
     "beit_base_p16_384": _BASE_SIZE | {"image_size": 384},
@@ -69,15 +62,7 @@ FAMILY = register_family(
         processor=f"{_BASE}.beit_processor:BeitProcessor",
         variants={
             **_PUBLISHED,
-            "beit_tiny_p8": {
-                "image_size": 64,
-                "patch_size": 8,
-                "hidden_size": 128,
-                "num_hidden_layers": 4,
-                "num_attention_heads": 4,
-                "intermediate_size": 512,
-                "num_labels": 10,
-            },
+            "beit_tiny_p8": TINY_P8 | {"num_labels": 10},
         },
         aliases=_aliases(),
     )

@@ -13,7 +13,6 @@ from mindformers_vit.models.beit.beit_config import BeitConfig
 from mindformers_vit.models.beit.relative_position import table_rows
 from mindformers_vit.models.layers import parameters as p
 
-NO_WEIGHT_DECAY = frozenset({"cls_token"})
 HEAD_SCALE = 0.001
 TABLE = "relative_position_bias_table"
 SHARED_TABLE = f"rel_pos_bias.{TABLE}"

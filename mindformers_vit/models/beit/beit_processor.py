@@ -5,8 +5,7 @@ BEiT v2, and v1 pretrained on 1000 classes, take ImageNet's statistics: set them
 
 from __future__ import annotations
 
-from typing import ClassVar
-
+from mindformers_vit.data.fields import Deviations
 from mindformers_vit.models.image_processor import ImageProcessor, Processor
 
 HALF = (0.5, 0.5, 0.5)
@@ -16,11 +15,10 @@ class BeitImageProcessor(ImageProcessor):
     """See `ImageProcessor`."""
 
     mean: tuple[float, float, float] = HALF
-    std: tuple[float, float, float] = HALF
+    std: Deviations = HALF
 
 
 class BeitProcessor(Processor):
     """See `Processor`."""
 
-    image_processor_class: ClassVar[type[ImageProcessor]] = BeitImageProcessor
     image_processor: BeitImageProcessor = BeitImageProcessor()

@@ -26,7 +26,7 @@ class CpuLayerNorm(nn.Cell):
         super().__init__()
         self.width = width
         self.eps = eps
-        self.norm = ops.LayerNorm(begin_norm_axis=1, begin_params_axis=1, epsilon=eps)
+        self.norm = _layer_norm(eps)
         self.matmul = ops.MatMul()
         self.matmul_ta = ops.MatMul(transpose_a=True)
         self.row = ms.Tensor(np.ones((1, width), np.float32))
@@ -64,19 +64,18 @@ class LayerNorm(nn.Cell):
         self.gamma = zeros_parameter((width,))
         self.beta = zeros_parameter((width,))
         self.width = width
-        self.on_cpu = compat.device() == "CPU"
-        self.norm = ops.LayerNorm(begin_norm_axis=1, begin_params_axis=1, epsilon=eps)
-        self.cpu_norm = CpuLayerNorm(width, eps)
+        self.eps = eps
+        on_cpu = compat.device() == "CPU"
+        self.norm = CpuLayerNorm(width, eps) if on_cpu else _layer_norm(eps)
         self.kernel = cells.made(cells.LayerNorm, eps)
         self.has_kernel = self.kernel is not None
 
     def construct(self, x: ms.Tensor) -> ms.Tensor:
         """(..., D) -> (..., D) float32."""
         flat = x.reshape(-1, self.width).astype(ms.float32)  # (M, D)
-        if self.has_kernel:
-            y = self.kernel(flat, self.gamma, self.beta)[0]  # (M, D)
-        elif self.on_cpu:
-            y = self.cpu_norm(flat, self.gamma, self.beta)[0]  # (M, D)
-        else:
-            y = self.norm(flat, self.gamma, self.beta)[0]  # (M, D)
-        return y.reshape(x.shape)  # (..., D)
+        norm = self.kernel if self.has_kernel else self.norm
+        return norm(flat, self.gamma, self.beta)[0].reshape(x.shape)  # (..., D)
+
+
+def _layer_norm(eps: float) -> ops.LayerNorm:
+    return ops.LayerNorm(begin_norm_axis=1, begin_params_axis=1, epsilon=eps)

@@ -11,34 +11,17 @@ from __future__ import annotations
 from typing import Any
 
 import mindspore as ms
-import numpy as np
 from mindspore import nn
 
 from mindformers_vit.models.layers.dtype import ms_dtype
 from mindformers_vit.models.layers.linear import Multiply, zeros_parameter
 
 
-def patchify(images: ms.Tensor, patch_size: int) -> ms.Tensor:
-    """(B, C, H, W) -> (B, N, P·P·C): patches row by row, pixels as (row, column, channel)."""
-    b, c, height, width = images.shape
-    rows, columns = height // patch_size, width // patch_size
-    x = images.reshape(b, c, rows, patch_size, columns, patch_size)  # (B, C, H/P, P, W/P, P)
-    x = x.transpose(0, 2, 4, 3, 5, 1)  # (B, H/P, W/P, P, P, C)
-    return x.reshape(b, rows * columns, patch_size * patch_size * c)  # (B, N, P·P·C)
+def patchify(images: Any, patch_size: int) -> Any:
+    """(B, C, H, W) -> (B, N, P·P·C): patches row by row, pixels as (row, column, channel).
 
-
-def unpatchify(patches: ms.Tensor, patch_size: int, grid: tuple[int, int]) -> ms.Tensor:
-    """(B, N, P·P·C) -> (B, C, H, W), the inverse of `patchify` for a grid of H/P, W/P."""
-    b, _, pixels = patches.shape
-    rows, columns = grid
-    c = pixels // (patch_size * patch_size)
-    x = patches.reshape(b, rows, columns, patch_size, patch_size, c)  # (B, H/P, W/P, P, P, C)
-    x = x.transpose(0, 5, 1, 3, 2, 4)  # (B, C, H/P, P, W/P, P)
-    return x.reshape(b, c, rows * patch_size, columns * patch_size)  # (B, C, H, W)
-
-
-def patchify_numpy(images: np.ndarray[Any, Any], patch_size: int) -> np.ndarray[Any, Any]:
-    """`patchify` of a numpy array."""
+    Of a tensor or an array.
+    """
     b, c, height, width = images.shape
     rows, columns = height // patch_size, width // patch_size
     x = images.reshape(b, c, rows, patch_size, columns, patch_size)  # (B, C, H/P, P, W/P, P)

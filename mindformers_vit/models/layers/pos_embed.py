@@ -15,14 +15,14 @@ Grid = tuple[int, int]
 _CUBIC_A = -0.75  # PyTorch's and OpenCV's bicubic coefficient
 
 
-def sincos_2d(width: int, grid: Grid, *, cls_token: bool = True) -> Array:
+def sincos_2d(width: int, grid: Grid) -> Array:
     """The fixed table of MAE (He et al. 2022, arXiv 2111.06377), float64.
 
     Half of the channels encode the **column**, the other half the row, each as
     [sin(t·ω), cos(t·ω)] with ω_k = 10000^(-k / (D/4)). The class token's row is 0.
 
     Returns:
-        (N + 1, D) with a class token, else (N, D).
+        (N + 1, D).
 
     Raises:
         ValueError: `width` is no multiple of 4.
@@ -32,9 +32,7 @@ def sincos_2d(width: int, grid: Grid, *, cls_token: bool = True) -> Array:
     rows, columns = np.meshgrid(np.arange(grid[0]), np.arange(grid[1]), indexing="ij")  # (h, w)
     parts = [_sincos_1d(width // 2, axis.reshape(-1)) for axis in (columns, rows)]  # (N, D/2) each
     table = np.concatenate(parts, axis=1)  # (N, D)
-    if cls_token:
-        table = np.concatenate([np.zeros((1, width)), table])  # (N + 1, D)
-    return table
+    return np.concatenate([np.zeros((1, width)), table])  # (N + 1, D)
 
 
 def _sincos_1d(width: int, positions: Array) -> Array:
@@ -43,34 +41,26 @@ def _sincos_1d(width: int, positions: Array) -> Array:
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)  # (N, D/2)
 
 
-def resize_pos_embed(table: Array, old: Grid, new: Grid, *, extra: int = 1) -> Array:
+def resize_pos_embed(table: Array, old: Grid, new: Grid) -> Array:
     """A learned table for another grid: bicubic (a = -0.75), half-pixel centres, no antialiasing.
 
     Equal to `torch.nn.functional.interpolate(mode="bicubic", align_corners=False)`. The first
-    `extra` rows (the class token) are kept.
+    row, the class token's, is kept.
 
     Args:
-        table: (1, extra + N_old, D).
+        table: (1, 1 + N_old, D).
         old: grid of the table.
         new: grid wanted.
 
     Returns:
-        (1, extra + N_new, D), of the table's type.
-
-    Raises:
-        ValueError: the table does not have extra + N_old rows.
+        (1, 1 + N_new, D), of the table's type.
     """
-    if table.ndim != 3 or table.shape[1] != extra + old[0] * old[1]:
-        raise ValueError(
-            f"pos_embed has shape {table.shape}; a {old[0]}x{old[1]} grid and {extra} extra "
-            f"token(s) need (1, {extra + old[0] * old[1]}, D)"
-        )
-    kept, patches = table[:, :extra], table[0, extra:].astype(np.float64)  # (N_old, D)
+    kept, patches = table[:, :1], table[0, 1:].astype(np.float64)  # (N_old, D)
     patches = patches.reshape(*old, -1)  # (h, w, D)
     rows, columns = _cubic_matrix(old[0], new[0]), _cubic_matrix(old[1], new[1])
     resized = np.einsum("ij,kl,jld->ikd", rows, columns, patches, optimize=True)  # (h', w', D)
     resized = resized.reshape(1, new[0] * new[1], -1).astype(table.dtype)  # (1, N_new, D)
-    return np.concatenate([kept, resized], axis=1)  # (1, extra + N_new, D)
+    return np.concatenate([kept, resized], axis=1)  # (1, 1 + N_new, D)
 
 
 def _cubic_matrix(old: int, new: int) -> Array:

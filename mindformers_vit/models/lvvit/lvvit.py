@@ -41,10 +41,6 @@ class LVViTForImageClassification(Transformer):
 
     In evaluation the logits (B, K): the class token's + 0.5 · the largest of all other tokens'.
     In training (`set_train(True)`) both apart: (B, K) and (B, N, K).
-
-    Args:
-        config: its settings.
-        seed: of the initial weights.
     """
 
     family = FAMILY
@@ -64,7 +60,7 @@ class LVViTForImageClassification(Transformer):
         self.init_weights(seed)
 
     def no_weight_decay(self) -> set[str]:
-        return set(lvvit_params.NO_WEIGHT_DECAY)
+        return {"pos_embed", "cls_token"}
 
     def construct(
         self,

@@ -9,8 +9,6 @@ from __future__ import annotations
 from mindformers_vit.models.layers import parameters as p
 from mindformers_vit.models.lvvit.lvvit_config import LVViTConfig
 
-NO_WEIGHT_DECAY = frozenset({"pos_embed", "cls_token"})
-
 
 def parameter_specs(config: LVViTConfig) -> p.ParamSpecs:
     """Every parameter of `LVViTForImageClassification(config)`, by name."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from mindformers_vit.data.fields import Size
 from mindformers_vit.models.image_processor import ImageProcessor, Processor
@@ -21,7 +21,6 @@ class LVViTImageProcessor(ImageProcessor):
 class LVViTProcessor(Processor):
     """See `Processor`."""
 
-    image_processor_class: ClassVar[type[ImageProcessor]] = LVViTImageProcessor
     image_processor: LVViTImageProcessor = LVViTImageProcessor()
 
     @classmethod

@@ -15,8 +15,6 @@ from mindformers_vit.models.layers.linear import zeros_parameter
 from mindformers_vit.models.layers.patch_embed import PatchProjection
 from mindformers_vit.models.lvvit.lvvit_config import LVViTConfig
 
-BATCH_NORM_EPS = 1e-5
-
 
 class Unfold(nn.Cell):
     """Each place's neighbours along an axis beside each other: (..., C) -> (..., k·C).
@@ -106,11 +104,11 @@ class ConvStem(nn.Cell):
         super().__init__()
         stem, dtype = config.stem_width, config.compute_dtype
         self.conv1 = Conv(config.num_channels, stem, kernel=7, stride=2, compute_dtype=dtype)
-        self.bn1 = BatchNorm(stem, eps=BATCH_NORM_EPS)
+        self.bn1 = BatchNorm(stem)
         self.conv2 = Conv(stem, stem, kernel=3, stride=1, compute_dtype=dtype)
-        self.bn2 = BatchNorm(stem, eps=BATCH_NORM_EPS)
+        self.bn2 = BatchNorm(stem)
         self.conv3 = Conv(stem, stem, kernel=3, stride=1, compute_dtype=dtype)
-        self.bn3 = BatchNorm(stem, eps=BATCH_NORM_EPS)
+        self.bn3 = BatchNorm(stem)
         self.side = config.patch_size // 2
         self.proj = PatchProjection(stem, self.side, config.hidden_size, dtype)
 

@@ -21,12 +21,7 @@ from mindformers_vit.models.transformer import Transformer, block_list
 
 
 class ViTMAEForPreTraining(Transformer):
-    """`construct(pixel_values, noise) -> (loss, pred, mask)`.
-
-    Args:
-        config: its settings.
-        seed: of the initial weights.
-    """
+    """`construct(pixel_values, noise) -> (loss, pred, mask)`."""
 
     family = FAMILY
     parameter_specs = staticmethod(mae_params.parameter_specs)

@@ -6,7 +6,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mindformers_vit.models.transformer_config import TransformerConfig
+from mindformers_vit.models.transformer_config import (
+    HUGE_P14,
+    LARGE_P16,
+    TINY_P8,
+    TransformerConfig,
+)
 from mindformers_vit.models.vision_config import Positive, not_divided
 from mindformers_vit.registry import ModelFamily, register_family
 
@@ -66,26 +71,10 @@ FAMILY = register_family(
         processor=f"{_BASE}.mae_processor:ViTMAEProcessor",
         variants={
             "mae_vit_base_p16": {},
-            "mae_vit_large_p16": {
-                "hidden_size": 1024,
-                "num_hidden_layers": 24,
-                "num_attention_heads": 16,
-                "intermediate_size": 4096,
-            },
-            "mae_vit_huge_p14": {
-                "patch_size": 14,
-                "hidden_size": 1280,
-                "num_hidden_layers": 32,
-                "num_attention_heads": 16,
-                "intermediate_size": 5120,
-            },
+            "mae_vit_large_p16": LARGE_P16,
+            "mae_vit_huge_p14": HUGE_P14,
             "mae_vit_tiny_p8": {
-                "image_size": 64,
-                "patch_size": 8,
-                "hidden_size": 128,
-                "num_hidden_layers": 4,
-                "num_attention_heads": 4,
-                "intermediate_size": 512,
+                **TINY_P8,
                 "decoder_hidden_size": 64,
                 "decoder_num_hidden_layers": 1,
                 "decoder_num_attention_heads": 4,

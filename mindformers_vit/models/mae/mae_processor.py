@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from mindformers_vit.models.image_processor import ImageProcessor, Processor
 
 
@@ -14,5 +12,4 @@ class ViTMAEImageProcessor(ImageProcessor):
 class ViTMAEProcessor(Processor):
     """See `Processor`; the name that MindFormers' yaml has."""
 
-    image_processor_class: ClassVar[type[ImageProcessor]] = ViTMAEImageProcessor
     image_processor: ViTMAEImageProcessor = ViTMAEImageProcessor()

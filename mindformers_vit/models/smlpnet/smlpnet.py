@@ -12,7 +12,7 @@ import mindspore as ms
 from mindspore import nn
 
 from mindformers_vit.models.base import PreTrainedModel
-from mindformers_vit.models.layers.drop_path import DropPath, drop_path_rates
+from mindformers_vit.models.layers.drop_path import DropPath
 from mindformers_vit.models.layers.dtype import ms_dtype
 from mindformers_vit.models.layers.linear import Linear
 from mindformers_vit.models.layers.norm import LayerNorm
@@ -28,12 +28,7 @@ from mindformers_vit.models.smlpnet.smlpnet_layers import (
 
 
 class SMLPNetForImageClassification(PreTrainedModel):
-    """`construct(pixel_values, drop_noise=None) -> logits (B, num_labels)`.
-
-    Args:
-        config: its settings.
-        seed: of the initial weights.
-    """
+    """`construct(pixel_values, drop_noise=None) -> logits (B, num_labels)`."""
 
     family = FAMILY
     parameter_specs = staticmethod(smlpnet_params.parameter_specs)
@@ -55,7 +50,7 @@ class SMLPNetForImageClassification(PreTrainedModel):
             token_mix.append(nn.CellList([LocalMix(width, config), SparseMix(width, grid, config)]))
             channel_mix.append(nn.CellList([nn.Identity(), norm, mlp]))
         self.token_mix, self.channel_mix = nn.CellList(token_mix), nn.CellList(channel_mix)
-        self.drop_path = DropPath(drop_path_rates(config.drop_path_rate, self.num_layers))
+        self.drop_path = DropPath(config.drop_path_rate, self.num_layers)
         self.batch_norm = batch_norm(self.num_features, config)
         head = Linear(self.num_features, config.num_labels, compute_dtype=config.compute_dtype)
         self.mlp_head = nn.CellList([head])

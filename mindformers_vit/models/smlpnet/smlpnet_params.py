@@ -6,6 +6,8 @@ parameters that training changes without a gradient.
 
 from __future__ import annotations
 
+import math
+
 from mindformers_vit.models.layers import parameters as p
 from mindformers_vit.models.smlpnet.smlpnet_config import SMLPNetConfig
 
@@ -54,10 +56,7 @@ def layer_id(name: str, config: SMLPNetConfig) -> int:
 
 def _weight(name: str, shape: p.Shape, *, bias: bool = False) -> p.ParamSpecs:
     """`name.weight`, and `name.bias` if there is one, both as PyTorch makes them."""
-    fan_in = 1
-    for size in shape[1:]:
-        fan_in *= size
-    init = p.torch_default(fan_in)
+    init = p.torch_default(math.prod(shape[1:]))
     specs = {f"{name}.weight": p.ParamSpec(shape, init)}
     if bias:
         specs[f"{name}.bias"] = p.ParamSpec(shape[:1], init)

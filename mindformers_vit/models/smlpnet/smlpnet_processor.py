@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from mindformers_vit.models.image_processor import ImageProcessor, Processor
 
 
@@ -14,5 +12,4 @@ class SMLPNetImageProcessor(ImageProcessor):
 class SMLPNetProcessor(Processor):
     """See `Processor`."""
 
-    image_processor_class: ClassVar[type[ImageProcessor]] = SMLPNetImageProcessor
     image_processor: SMLPNetImageProcessor = SMLPNetImageProcessor()

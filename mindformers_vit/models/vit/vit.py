@@ -24,10 +24,6 @@ class ViTForImageClassification(TokenClassifier):
 
     With `linear_probe` all but the head is frozen, and a batch norm without gamma and beta
     (`head_norm`) stands before it, as in appendix A.1 of the MAE paper.
-
-    Args:
-        config: its settings.
-        seed: of the initial weights.
     """
 
     family = FAMILY
@@ -45,7 +41,7 @@ class ViTForImageClassification(TokenClassifier):
         self.init_weights(seed)
 
     def no_weight_decay(self) -> set[str]:
-        return set() if self.linear_probe else set(vit_params.NO_WEIGHT_DECAY)
+        return set() if self.linear_probe else {"pos_embed", "cls_token"}
 
     def forward_features(
         self, pixel_values: ms.Tensor, drop_noise: ms.Tensor | None = None

@@ -6,7 +6,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from mindformers_vit.models.transformer_config import TransformerConfig
+from mindformers_vit.models.transformer_config import (
+    HUGE_P14,
+    LARGE_P16,
+    TINY_P8,
+    TransformerConfig,
+)
 from mindformers_vit.models.vision_config import ClassifierConfig
 from mindformers_vit.registry import ModelFamily, register_family
 
@@ -39,30 +44,9 @@ FAMILY = register_family(
         processor=f"{_BASE}.vit_processor:ViTProcessor",
         variants={
             "vit_base_p16": {"drop_path_rate": 0.1},
-            "vit_large_p16": {
-                "hidden_size": 1024,
-                "num_hidden_layers": 24,
-                "num_attention_heads": 16,
-                "intermediate_size": 4096,
-                "drop_path_rate": 0.2,
-            },
-            "vit_huge_p14": {
-                "patch_size": 14,
-                "hidden_size": 1280,
-                "num_hidden_layers": 32,
-                "num_attention_heads": 16,
-                "intermediate_size": 5120,
-                "drop_path_rate": 0.3,
-            },
-            "vit_tiny_p8": {
-                "image_size": 64,
-                "patch_size": 8,
-                "hidden_size": 128,
-                "num_hidden_layers": 4,
-                "num_attention_heads": 4,
-                "intermediate_size": 512,
-                "num_labels": 10,
-            },
+            "vit_large_p16": LARGE_P16 | {"drop_path_rate": 0.2},
+            "vit_huge_p14": HUGE_P14 | {"drop_path_rate": 0.3},
+            "vit_tiny_p8": TINY_P8 | {"num_labels": 10},
         },
         aliases={
             "vit_base_patch16": "vit_base_p16",

@@ -12,7 +12,6 @@ from mindformers_vit.models.layers import parameters as p
 from mindformers_vit.models.vit.vit_config import ViTConfig
 
 PROBE_HEAD_STD = 0.01
-NO_WEIGHT_DECAY = frozenset({"pos_embed", "cls_token"})
 
 
 def parameter_specs(config: ViTConfig) -> p.ParamSpecs:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from mindformers_vit.models.image_processor import ImageProcessor, Processor
 
 
@@ -14,5 +12,4 @@ class ViTImageProcessor(ImageProcessor):
 class ViTProcessor(Processor):
     """See `Processor`; the name that MindFormers' yaml has."""
 
-    image_processor_class: ClassVar[type[ImageProcessor]] = ViTImageProcessor
     image_processor: ViTImageProcessor = ViTImageProcessor()
