@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Every check of the project, in an environment of its own, tests by two processes: compiling is what
-# takes their time, and it uses one core. Arguments go to pytest, for example
+# takes their time, and it uses one core. The order of the files is that of tests/conftest.py: xdist's
+# own, most tests first, has the longest at the end. Arguments go to pytest, for example
 #   bash scripts/test.sh -m fast
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -14,4 +15,4 @@ make_environment requirements-test.txt
 if command -v shellcheck >/dev/null; then
     shellcheck -x scripts/*.sh .ci/run
 fi
-"$PYTHON" -m pytest -n 2 --dist loadfile "$@"
+"$PYTHON" -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"

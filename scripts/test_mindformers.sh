@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 # shellcheck source=scripts/environment.sh
 . scripts/environment.sh
 
-tests=(tests/models/test_{mae,vit,beit,lvvit,smlpnet}.py tests/engine/test_{goldens,resume}.py)
+tests=(tests/engine/test_{resume,goldens}.py tests/models/test_{lvvit,smlpnet,vit,mae,beit}.py)
 chosen=(-m "not fast")
 if [ "${1:-}" = --all ]; then
     tests=(tests)
@@ -19,4 +19,4 @@ fi
 make_environment requirements-mindformers.txt .venv-mindformers
 # MindSpore 2.9 sets this itself, but cannot be imported where onnx was before it without
 export PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION=python
-"$PYTHON" -m pytest -n 2 --dist loadfile "${chosen[@]}" plugin_tests "${tests[@]}" "$@"
+"$PYTHON" -m pytest -n 2 --dist loadfile --no-loadscope-reorder "${chosen[@]}" plugin_tests "${tests[@]}" "$@"
