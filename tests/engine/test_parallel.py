@@ -1,5 +1,8 @@
 """Who a process is, what ranks read, and what they tell each other, without MindSpore."""
 
+import os
+import sys
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -59,6 +62,26 @@ def test_the_launcher_chooses_the_device(monkeypatch):
     assert parallel.device_id(ONE, 2) == 2
     monkeypatch.delenv("DEVICE_ID")
     assert parallel.device_id(World(1, 2), 2) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such policy")
+def test_threads_that_are_started_undisturbed_do_not_interrupt_until_its_end():
+    policies = []
+
+    def work():
+        policies.append(os.sched_getscheduler(0))
+        began.set()
+        met.wait()
+        policies.append(os.sched_getscheduler(0))
+
+    thread, began, met = threading.Thread(target=work), threading.Event(), threading.Event()
+    with parallel.undisturbed():
+        thread.start()
+        began.wait()
+    met.set()
+    thread.join()
+    assert policies == [os.SCHED_BATCH, os.SCHED_OTHER]
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 8])
