@@ -1,17 +1,77 @@
 // softmax(q kᵀ / sqrt(d) + bias) v of one head of one sample, read from the joint projection qkv
 // (B, T, 3, h, d); bias (h, T, T) or nullptr. The gradient computes the softmax again, so that only
 // one number a row is kept. Task number: sample * h + head.
+//
+// A head's matrices are too small for panels of both: of its products B alone is copied, in whole
+// vectors one row after the other, and A is read where it lies.
 #pragma once
 #include <cmath>
 #include <limits>
 
 #include "gemm.h"
 
-using Small = Lanes<false>;  // for tiles a head's products are too small: slicing outweighs the rest
+inline int64_t padded(int64_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
+
+// `kRows` rows of C = A B, of B `kVectors` vectors, of which `columns` are written.
+template <int kRows, int kVectors>
+inline void few_rows(int64_t k, Matrix a, const float* b, int64_t ldb, float* c, int64_t ldc,
+                     int64_t columns) {
+  V sum[kRows][kVectors] = {};
+  for (; k > 0; --k, a.data += a.k_stride, b += ldb) {
+#pragma GCC unroll 8
+    for (int i = 0; i < kRows; ++i) {
+      const V x = splat(a.data[i * a.stride]);
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) sum[i][v] += x * load(b + v * kLanes);
+    }
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      float* to = c + i * ldc + v * kLanes;
+      if (columns >= (v + 1) * kLanes) store(to, sum[i][v]);
+      else store_part(to, sum[i][v], columns - v * kLanes);
+    }
+  }
+}
+
+template <int kVectors>
+inline void few_columns(int64_t m, int64_t k, Matrix a, const float* b, int64_t ldb, float* c,
+                        int64_t ldc, int64_t columns) {
+  constexpr int kRows = 6;  // with 4 vectors each, nearly as many sums as there are registers
+  const bool few = m < kRows;
+  for (int64_t i = 0; i < m; i += few ? 1 : kRows) {
+    const int64_t row = few ? i : std::min(i, m - kRows);  // the last may come twice
+    (few ? few_rows<1, kVectors> : few_rows<kRows, kVectors>)(k, a.from(row, 0), b, ldb,
+                                                              c + row * ldc, ldc, columns);
+  }
+}
+
+// C (m, n) = A (m, k) B (k, n), B in rows of padded(n).
+inline void product(int64_t m, int64_t n, int64_t k, Matrix a, const float* b, float* c,
+                    int64_t ldc) {
+  constexpr int kMost = kLanes == 16 ? 4 : 2;
+  for (int64_t j = 0; j < n;) {
+    const int64_t left = padded(n - j) / kLanes, vectors = left < kMost ? 1 + left / 2 : kMost;
+    const auto part = vectors == kMost ? few_columns<kMost>
+                      : vectors == 2   ? few_columns<2>
+                                       : few_columns<1>;
+    part(m, k, a, b + j, padded(n), c + j, ldc, n - j);
+    j += vectors * kLanes;
+  }
+}
+
+// A copy of t rows of d numbers for `product`.
+inline void copy_rows(const float* from, int64_t stride, int64_t t, int64_t d, float* to) {
+  for (; t > 0; --t, from += stride, to += padded(d))
+    each_vector(d, [&](int64_t j, auto get, auto) { store(to + j, get(from + j)); });
+}
 
 struct Heads {
   int64_t batch, tokens, heads, width;
   int64_t pitch() const { return (tokens + 15) / 16 * 16; }  // of scores: rows begin a cache line
+  int64_t copy() const { return std::max(tokens * padded(width), width * pitch()); }
   int64_t stride() const { return heads * width; }  // from one token to the next in the output
   int64_t q(int64_t task) const {
     return task / heads * tokens * 3 * stride() + task % heads * width;
@@ -21,14 +81,14 @@ struct Heads {
   float scale() const { return 1.0f / std::sqrt(static_cast<float>(width)); }
 };
 
-// scores (t, t) in rows of `pitch`, which times the returned factor are the logits of the softmax
+// scores (t, t) in rows of `pitch`, which times the returned factor are the logits of the softmax;
+// kᵀ is copied
 inline float scores_of(const Heads& heads, int64_t task, const float* qkv, const float* bias,
-                       float* scores) {
-  Alone alone;
+                       float* scores, float* copy) {
   const int64_t t = heads.tokens, row = 3 * heads.stride();
   const float *q = qkv + heads.q(task), scale = heads.scale();
-  gemm<Small>(alone, t, t, heads.width, {q, row, 1}, {q + heads.stride(), row, 1}, scores,
-              heads.pitch(), nullptr);
+  Lanes<false>::pack({q + heads.stride(), row, 1}, padded(t), t, heads.width, copy);
+  product(t, t, heads.width, {q, row, 1}, copy, scores, heads.pitch());
   if (!bias) return scale;
   bias += heads.bias(task);
   for (int64_t i = 0; i < t; ++i, scores += heads.pitch(), bias += t) {
@@ -72,14 +132,13 @@ inline float softmax(float* s, int64_t n, float factor) {
 
 inline void attend(const Heads& heads, int64_t task, const float* qkv, const float* bias,
                    float* out, float* log_sums) {
-  Alone alone;
-  const int64_t t = heads.tokens, row = 3 * heads.stride(), pitch = heads.pitch();
-  const float* v = qkv + heads.q(task) + 2 * heads.stride();
-  float* scores = panels<2>(t * pitch);
-  const float factor = scores_of(heads, task, qkv, bias, scores);
+  const int64_t t = heads.tokens, d = heads.width, wide = heads.stride(), pitch = heads.pitch();
+  const float* v = qkv + heads.q(task) + 2 * wide;
+  float *scores = panels<2>(t * pitch + heads.copy()), *copy = scores + t * pitch;
+  const float factor = scores_of(heads, task, qkv, bias, scores, copy);
   for (int64_t i = 0; i < t; ++i) log_sums[task * t + i] = softmax(scores + i * pitch, t, factor);
-  gemm<Small>(alone, t, heads.width, t, {scores, pitch, 1}, {v, 1, row}, out + heads.out(task),
-              heads.stride(), nullptr);
+  copy_rows(v, 3 * wide, t, d, copy);
+  product(t, d, t, {scores, pitch, 1}, copy, out + heads.out(task), wide);
 }
 
 inline float inner(const float* a, const float* b, int64_t n) {
@@ -93,15 +152,15 @@ inline float inner(const float* a, const float* b, int64_t n) {
 inline void attend_grad(const Heads& heads, int64_t task, const float* qkv, const float* bias,
                         const float* out, const float* log_sums, const float* dout, float* dqkv,
                         float* dbias) {
-  Alone alone;
   const int64_t t = heads.tokens, d = heads.width, wide = heads.stride(), row = 3 * wide;
   const int64_t pitch = heads.pitch();
   const float *q = qkv + heads.q(task), *k = q + wide, *v = k + wide;
   const float *o = out + heads.out(task), *grad = dout + heads.out(task), scale = heads.scale();
   float* dq = dqkv + heads.q(task);
-  float *p = panels<2>(2 * t * pitch), *ds = p + t * pitch;
-  const float factor = scores_of(heads, task, qkv, bias, p);
-  gemm<Small>(alone, t, t, d, {grad, wide, 1}, {v, row, 1}, ds, pitch, nullptr);
+  float *p = panels<2>(2 * t * pitch + heads.copy()), *ds = p + t * pitch, *copy = ds + t * pitch;
+  const float factor = scores_of(heads, task, qkv, bias, p, copy);
+  Lanes<false>::pack({v, row, 1}, padded(t), t, d, copy);
+  product(t, t, d, {grad, wide, 1}, copy, ds, pitch);
   for (int64_t i = 0; i < t; ++i) {
     const float mean = inner(o + i * wide, grad + i * wide, d), shift = log_sums[task * t + i];
     float* sums = dbias ? dbias + heads.bias(task) + i * t : nullptr;
@@ -113,7 +172,10 @@ inline void attend_grad(const Heads& heads, int64_t task, const float* qkv, cons
       put(ds + i * pitch + j, dlogit * scale);
     });
   }
-  gemm<Small>(alone, t, d, t, {p, 1, pitch}, {grad, 1, wide}, dq + 2 * wide, row, nullptr);
-  gemm<Small>(alone, t, d, t, {ds, pitch, 1}, {k, 1, row}, dq, row, nullptr);
-  gemm<Small>(alone, t, d, t, {ds, 1, pitch}, {q, 1, row}, dq + wide, row, nullptr);
+  copy_rows(grad, wide, t, d, copy);
+  product(t, d, t, {p, 1, pitch}, copy, dq + 2 * wide, row);
+  copy_rows(k, row, t, d, copy);
+  product(t, d, t, {ds, pitch, 1}, copy, dq, row);
+  copy_rows(q, row, t, d, copy);
+  product(t, d, t, {ds, 1, pitch}, copy, dq + wide, row);
 }

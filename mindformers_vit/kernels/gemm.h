@@ -28,14 +28,6 @@ constexpr int64_t kCopied = 8 << 20;   // floats of A at a time, in panels
 
 inline int64_t blocks(int64_t n, int64_t size) { return (n + size - 1) / size; }
 
-// Runs a loop on the calling thread; `Pool` runs it on all.
-struct Alone {
-  template <class F>
-  void run(int64_t count, F body) {
-    for (int64_t i = 0; i < count; ++i) body(i);
-  }
-};
-
 // Memory of the calling thread that begins with a whole cache line; the next call with the same
 // number may move it.
 template <int kNumber>
@@ -48,14 +40,15 @@ float* panels(size_t size) {
 }
 
 // C (m, n) = A (m, k) B (k, n) + bias (n) or nullptr. `b` is B transposed: its element (j, k).
-template <class F, class Runner>
-void gemm(Runner& runner, int64_t m, int64_t n, int64_t k, Matrix a, Matrix b, float* c,
-          int64_t ldc, const float* bias) {
+template <class F>
+void gemm(int64_t m, int64_t n, int64_t k, Matrix a, Matrix b, float* c, int64_t ldc,
+          const float* bias) {
   if (k == 0) {  // a sum of nothing
     for (int64_t i = 0; i < m; ++i)
       for (int64_t j = 0; j < n; ++j) c[i * ldc + j] = bias ? bias[j] : 0.0f;
   }
   if (m == 0 || n == 0 || k == 0) return;
+  Pool& pool = Pool::get();
   const int64_t steps = blocks(k, F::kStep), chunks = blocks(steps, F::kDepth);
   const int64_t depth = blocks(steps, chunks) * F::kStep;
   const int64_t a_size = F::size(F::kRows, depth), b_size = F::size(F::kColumns, depth);
@@ -66,7 +59,7 @@ void gemm(Runner& runner, int64_t m, int64_t n, int64_t k, Matrix a, Matrix b, f
     const int64_t a_panels = blocks(rows, F::kRows), a_tasks = blocks(a_panels, kTaskRows);
     const int64_t groups = std::min(blocks(kTasks, b_tasks), a_tasks);
     float* packed_a = panels<0>(chunks * a_panels * a_size);
-    runner.run(a_panels, [=](int64_t i) {
+    pool.run(a_panels, [=](int64_t i) {
       const int64_t row = i * F::kRows, valid = std::min<int64_t>(F::kRows, rows - row);
       for (int64_t chunk = 0; chunk < chunks; ++chunk) {
         const int64_t first = chunk * depth;
@@ -74,7 +67,7 @@ void gemm(Runner& runner, int64_t m, int64_t n, int64_t k, Matrix a, Matrix b, f
                   packed_a + (chunk * a_panels + i) * a_size);
       }
     });
-    runner.run(groups * b_tasks, [=](int64_t task) {
+    pool.run(groups * b_tasks, [=](int64_t task) {
       const int64_t j0 = task / groups * F::kTask, j1 = std::min(j0 + F::kTask, b_panels);
       const int64_t i0 = task % groups * a_panels / groups,
                     i1 = (task % groups + 1) * a_panels / groups;

@@ -51,9 +51,9 @@ std::vector<Chunk> chunks_of(const Arguments& args, int inputs) {
 template <bool kBf16>
 void multiply(int64_t m, int64_t n, int64_t k, Matrix a, Matrix b, float* c, const float* bias) {
   if (!kBf16 && std::min({m, n, k}) < kWorthSlicing)
-    gemm<Lanes<false>>(Pool::get(), m, n, k, a, b, c, n, bias);
+    gemm<Lanes<false>>(m, n, k, a, b, c, n, bias);
   else
-    gemm<Format<kBf16>>(Pool::get(), m, n, k, a, b, c, n, bias);
+    gemm<Format<kBf16>>(m, n, k, a, b, c, n, bias);
 }
 
 // x (M, K), w (N, K), bias (N) or nullptr -> x wᵀ + bias (M, N)
@@ -140,7 +140,7 @@ OPERATOR(linear_dw_bf16) { linear_dw<true>(args, args[1]); }
 // x (M, N) -> sums of its columns (N)
 OPERATOR(column_sums) {
   const int64_t n = args.dim(0, 1);
-  sum_rows(Pool::get(), args.dim(0, 0), n, args[1],
+  sum_rows(args.dim(0, 0), n, args[1],
            [&](int64_t row, float* sums) { add_to(sums, args[0] + row * n, n); });
 }
 
@@ -191,7 +191,7 @@ OPERATOR(layer_norm) {
 OPERATOR(layer_norm_sums) {
   const int64_t d = args.dim(0, 1);
   std::vector<float> both(2 * d);
-  sum_rows(Pool::get(), args.dim(0, 0), 2 * d, both.data(), [&](int64_t i, float* sums) {
+  sum_rows(args.dim(0, 0), 2 * d, both.data(), [&](int64_t i, float* sums) {
     norm_row_sums(args[0] + i * d, args[1][i], args[2][i], args[3] + i * d, d, sums, sums + d);
   });
   std::copy_n(both.data(), d, args[4]);

@@ -127,9 +127,6 @@ struct Lanes {
     }
   }
 
- private:
-  static int64_t blocks_of(int64_t k) { return (k + kStep - 1) / kStep; }
-
   // The words of `valid` <= width rows of m to `to[word * width + row]`.
   static void pack(Matrix m, int width, int64_t valid, int64_t k, float* to) {
     const int64_t words = blocks_of(k);
@@ -160,6 +157,9 @@ struct Lanes {
       }
     }
   }
+
+ private:
+  static int64_t blocks_of(int64_t k) { return (k + kStep - 1) / kStep; }
 
   // A vector of words from each of kLanes rows of which `valid` are there.
   static void read_rows(Matrix m, int64_t valid, int64_t k, V* x) {

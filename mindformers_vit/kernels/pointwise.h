@@ -4,6 +4,7 @@
 #include <cmath>
 #include <vector>
 
+#include "threads.h"
 #include "vectors.h"
 
 // The normal distribution's Φ(x) as sigmoid(x P(x²)); P is that of models/layers/gelu.py.
@@ -25,12 +26,12 @@ inline void add_to(float* sums, const float* x, int64_t n) {
 }
 
 // out (n) = the sum over rows [0, m) of what f(row, sums) adds to its sums (n).
-template <class Runner, class F>
-void sum_rows(Runner& runner, int64_t m, int64_t n, float* out, F f) {
+template <class F>
+void sum_rows(int64_t m, int64_t n, float* out, F f) {
   constexpr int64_t kRowsOfPart = 64;
   const int64_t parts = (m + kRowsOfPart - 1) / kRowsOfPart;
   std::vector<float> sums(parts * n);
-  runner.run(parts, [&](int64_t part) {
+  Pool::get().run(parts, [&](int64_t part) {
     for (int64_t row = part * kRowsOfPart; row < std::min(m, (part + 1) * kRowsOfPart); ++row)
       f(row, sums.data() + part * n);
   });
