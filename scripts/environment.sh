@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Makes an environment with the pinned dependencies and leaves its interpreter in $PYTHON. Sourced
-# by the other scripts; arguments are the requirements file and the folder (default: .venv). A
-# complete environment is recognised by a stamp and used again.
+# by the other scripts; arguments are the requirements file, the folder (default: .venv) and perhaps
+# the folder of a complete environment, whose packages this one has too. A complete environment is
+# recognised by a stamp and used again.
 
 find_python() {
     local candidate
@@ -16,14 +17,22 @@ find_python() {
     return 1
 }
 
+site_packages() {
+    "$1/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+}
+
 make_environment() {
-    local requirements=$1 folder=${2:-.venv} base stamp
+    local requirements=$1 folder=${2:-.venv} under=${3:-} base stamp
     stamp=$(cat requirements.txt "$requirements" | cksum | tr ' ' '-')
     if [ ! -f "$folder/.installed-$stamp" ]; then
         base=$(find_python)
         [ -x "$folder/bin/python" ] || "$base" -m venv "$folder"
+        if [ -n "$under" ]; then  # pip sees these packages as installed
+            site_packages "$PWD/$under" > "$(site_packages "$folder")/under.pth"
+        fi
         echo "installing $requirements into $folder (MindSpore is an 0.8 GB download)"
-        "$folder/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements"
+        "$folder/bin/python" -m pip install --quiet --disable-pip-version-check \
+            ${under:+--no-warn-conflicts} -r "$requirements"
         touch "$folder/.installed-$stamp"
     fi
     PYTHON=$PWD/$folder/bin/python
