@@ -15,7 +15,6 @@ from mindformers_vit import cli
 from mindformers_vit.config.loader import load_yaml, set_dotted
 from tests.engine import lab
 
-pytestmark = pytest.mark.fast
 ROOT = Path(__file__).parents[2]
 TEXTS = [path.read_text() for path in sorted((ROOT / "configs").rglob("*_cpu.yaml"))]
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -121,6 +120,7 @@ def bomb() -> str:
     return "\n".join(lines)
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -143,6 +143,7 @@ def test_what_is_refused_by_name(text, said, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []  # no canary
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("prefix", ["../x", "a/b", "/tmp/x", "a b", "", "x\n"])
 def test_a_prefix_leads_nowhere_else(prefix):
     values = set_dotted(CONFIGS[0], "callbacks.2.prefix", prefix)
