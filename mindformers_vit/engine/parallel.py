@@ -131,18 +131,24 @@ def undisturbed() -> Iterator[None]:
     MindSpore's cluster loses a connection whose event is handled before its maker goes on; where
     both share a core that is nearly each, and two ranks met after 35 to 92 s instead of 4 to 8.
     """
-    if not hasattr(os, "SCHED_BATCH") or os.sched_getscheduler(0) != os.SCHED_OTHER:
+    if not hasattr(os, "SCHED_BATCH"):
         yield
         return
-    normal = os.sched_param(0)
-    with suppress(OSError):  # where it is forbidden it takes longer
-        os.sched_setscheduler(0, os.SCHED_BATCH, normal)  # which threads inherit
+    _schedule(os.SCHED_OTHER, os.SCHED_BATCH, 0)  # which threads inherit
     try:
         yield
     finally:
-        for thread in Path("/proc/self/task").iterdir():
-            with suppress(OSError):  # it may have ended
-                os.sched_setscheduler(int(thread.name), os.SCHED_OTHER, normal)
+        _schedule(os.SCHED_BATCH, os.SCHED_OTHER, 0)
+        with suppress(OSError):
+            for thread in Path("/proc/self/task").iterdir():
+                _schedule(os.SCHED_BATCH, os.SCHED_OTHER, int(thread.name))
+
+
+def _schedule(before: int, after: int, thread: int) -> None:
+    """Give a thread that has the one policy the other; where that is forbidden, meeting is slow."""
+    with suppress(OSError):  # or the thread has ended
+        if os.sched_getscheduler(thread) == before:
+            os.sched_setscheduler(thread, after, os.sched_param(0))
 
 
 def gather(world: World, values: Array) -> list[Array]:
