@@ -134,21 +134,26 @@ def undisturbed() -> Iterator[None]:
     if not hasattr(os, "SCHED_BATCH"):
         yield
         return
-    _schedule(os.SCHED_OTHER, os.SCHED_BATCH, 0)  # which threads inherit
+    changed = _schedule(os.SCHED_OTHER, os.SCHED_BATCH, 0)  # which threads inherit
     try:
         yield
     finally:
-        _schedule(os.SCHED_BATCH, os.SCHED_OTHER, 0)
-        with suppress(OSError):
-            for thread in Path("/proc/self/task").iterdir():
-                _schedule(os.SCHED_BATCH, os.SCHED_OTHER, int(thread.name))
+        if changed:
+            _schedule(os.SCHED_BATCH, os.SCHED_OTHER, 0)
+            with suppress(OSError):
+                for thread in Path("/proc/self/task").iterdir():
+                    _schedule(os.SCHED_BATCH, os.SCHED_OTHER, int(thread.name))
 
 
-def _schedule(before: int, after: int, thread: int) -> None:
-    """Give a thread that has the one policy the other; where that is forbidden, meeting is slow."""
-    with suppress(OSError):  # or the thread has ended
-        if os.sched_getscheduler(thread) == before:
-            os.sched_setscheduler(thread, after, os.sched_param(0))
+def _schedule(before: int, after: int, thread: int) -> bool:
+    """Give a thread that has the one policy the other; False where it has not, or may not."""
+    try:
+        if os.sched_getscheduler(thread) != before:
+            return False
+        os.sched_setscheduler(thread, after, os.sched_param(0))
+    except OSError:  # forbidden, so that meeting takes longer; or the thread has ended
+        return False
+    return True
 
 
 def gather(world: World, values: Array) -> list[Array]:

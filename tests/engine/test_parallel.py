@@ -91,6 +91,22 @@ def test_threads_that_are_started_undisturbed_do_not_interrupt_until_its_end():
     assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
 
+@pytest.mark.skipif(not can_be_scheduled(), reason="the policy is none of this system's, or fixed")
+def test_a_policy_that_was_chosen_stays():
+    policies = []
+
+    def work():
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        with parallel.undisturbed():
+            pass
+        policies.append(os.sched_getscheduler(0))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert policies == [os.SCHED_BATCH]
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 8])
 @pytest.mark.parametrize("images", [8, 100, 101])
 def test_evaluation_counts_each_image_once(size, images):
