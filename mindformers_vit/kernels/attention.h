@@ -10,8 +10,6 @@
 
 #include "gemm.h"
 
-inline int64_t padded(int64_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
-
 // `kRows` rows of C = A B, of B `kVectors` vectors, of which `columns` are written.
 template <int kRows, int kVectors>
 inline void few_rows(int64_t k, Matrix a, const float* b, int64_t ldb, float* c, int64_t ldc,
@@ -40,11 +38,14 @@ template <int kVectors>
 inline void few_columns(int64_t m, int64_t k, Matrix a, const float* b, int64_t ldb, float* c,
                         int64_t ldc, int64_t columns) {
   constexpr int kRows = 6;  // with 4 vectors each, nearly as many sums as there are registers
-  const bool few = m < kRows;
-  for (int64_t i = 0; i < m; i += few ? 1 : kRows) {
-    const int64_t row = few ? i : std::min(i, m - kRows);  // the last may come twice
-    (few ? few_rows<1, kVectors> : few_rows<kRows, kVectors>)(k, a.from(row, 0), b, ldb,
-                                                              c + row * ldc, ldc, columns);
+  if (m < kRows) {
+    for (int64_t i = 0; i < m; ++i)
+      few_rows<1, kVectors>(k, a.from(i, 0), b, ldb, c + i * ldc, ldc, columns);
+    return;
+  }
+  for (int64_t i = 0; i < m; i += kRows) {
+    const int64_t row = std::min(i, m - kRows);  // the last ones may come twice
+    few_rows<kRows, kVectors>(k, a.from(row, 0), b, ldb, c + row * ldc, ldc, columns);
   }
 }
 
@@ -53,7 +54,7 @@ inline void product(int64_t m, int64_t n, int64_t k, Matrix a, const float* b, f
                     int64_t ldc) {
   constexpr int kMost = kLanes == 16 ? 4 : 2;
   for (int64_t j = 0; j < n;) {
-    const int64_t left = padded(n - j) / kLanes, vectors = left < kMost ? 1 + left / 2 : kMost;
+    const int64_t left = blocks(n - j, kLanes), vectors = left < kMost ? 1 + left / 2 : kMost;
     const auto part = vectors == kMost ? few_columns<kMost>
                       : vectors == 2   ? few_columns<2>
                                        : few_columns<1>;
@@ -70,7 +71,7 @@ inline void copy_rows(const float* from, int64_t stride, int64_t t, int64_t d, f
 
 struct Heads {
   int64_t batch, tokens, heads, width;
-  int64_t pitch() const { return (tokens + 15) / 16 * 16; }  // of scores: rows begin a cache line
+  int64_t pitch() const { return blocks(tokens, 16) * 16; }  // of scores: rows begin a cache line
   int64_t copy() const { return std::max(tokens * padded(width), width * pitch()); }
   int64_t stride() const { return heads * width; }  // from one token to the next in the output
   int64_t q(int64_t task) const {

@@ -26,8 +26,6 @@ constexpr int64_t kTaskRows = 8;       // panels of a task, at the least
 constexpr int64_t kTasks = 8;          // that a product should have, for the threads
 constexpr int64_t kCopied = 8 << 20;   // floats of A at a time, in panels
 
-inline int64_t blocks(int64_t n, int64_t size) { return (n + size - 1) / size; }
-
 // Memory of the calling thread that begins with a whole cache line; the next call with the same
 // number may move it.
 template <int kNumber>

@@ -81,7 +81,7 @@ struct Lanes {
 
   // Floats of a panel: whole vectors, one of them for what `pack` writes beyond the last word.
   static int64_t size(int width, int64_t k) {
-    return (blocks_of(k) * width + 2 * kLanes - 1) / kLanes * kLanes;
+    return padded(blocks_of(k) * width + kLanes);
   }
   static void pack_a(Matrix m, int64_t valid, int64_t k, float* to) { pack(m, kRows, valid, k, to); }
   static void pack_b(Matrix m, int64_t valid, int64_t k, float* to) {
@@ -159,7 +159,7 @@ struct Lanes {
   }
 
  private:
-  static int64_t blocks_of(int64_t k) { return (k + kStep - 1) / kStep; }
+  static int64_t blocks_of(int64_t k) { return blocks(k, kStep); }
 
   // A vector of words from each of kLanes rows of which `valid` are there.
   static void read_rows(Matrix m, int64_t valid, int64_t k, V* x) {

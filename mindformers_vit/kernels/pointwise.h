@@ -29,7 +29,7 @@ inline void add_to(float* sums, const float* x, int64_t n) {
 template <class F>
 void sum_rows(int64_t m, int64_t n, float* out, F f) {
   constexpr int64_t kRowsOfPart = 64;
-  const int64_t parts = (m + kRowsOfPart - 1) / kRowsOfPart;
+  const int64_t parts = blocks(m, kRowsOfPart);
   std::vector<float> sums(parts * n);
   Pool::get().run(parts, [&](int64_t part) {
     for (int64_t row = part * kRowsOfPart; row < std::min(m, (part + 1) * kRowsOfPart); ++row)

@@ -46,7 +46,7 @@ struct Tiles {
   };
 
   static int64_t size(int width, int64_t k) {
-    return (k + kStep - 1) / kStep * kSlices * (width / 16) * kTile;
+    return blocks(k, kStep) * kSlices * (width / 16) * kTile;
   }
 
   // Of each step: of each slice: two tiles, of A with a row in each of their rows, of B with a
@@ -56,7 +56,7 @@ struct Tiles {
 
   static void multiply(int64_t k, const float* a, const float* b, float* c, int64_t ldc,
                        int64_t rows, int64_t columns, const float* bias, bool add) {
-    const int64_t steps = (k + kStep - 1) / kStep;
+    const int64_t steps = blocks(k, kStep);
     if (rows == kRows && columns == kColumns) {
       block<2, 2>(steps, a, b, c, ldc, bias, add);
       return;

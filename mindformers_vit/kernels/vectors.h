@@ -18,6 +18,11 @@ constexpr int kLanes = 4;
 using V [[gnu::vector_size(kLanes * 4)]] = float;
 using I [[gnu::vector_size(kLanes * 4)]] = int32_t;
 
+inline int64_t blocks(int64_t n, int64_t size) { return (n + size - 1) / size; }
+
+// n, or the next number that fills whole vectors.
+inline int64_t padded(int64_t n) { return blocks(n, kLanes) * kLanes; }
+
 inline V load(const float* from) {
   V x;
   std::memcpy(&x, from, sizeof(V));
