@@ -22,7 +22,7 @@ site_packages() {
 }
 
 make_environment() {
-    local requirements=$1 folder=${2:-.venv} under=${3:-} base stamp
+    local requirements=$1 folder=${2:-.venv} under=${3:-} base stamp name
     stamp=$(cat requirements.txt "$requirements" | cksum | tr ' ' '-')
     if [ ! -f "$folder/.installed-$stamp" ]; then
         base=$(find_python)
@@ -31,8 +31,13 @@ make_environment() {
             site_packages "$PWD/$under" > "$(site_packages "$folder")/under.pth"
         fi
         echo "installing $requirements into $folder (MindSpore is an 0.8 GB download)"
-        "$folder/bin/python" -m pip install --quiet --disable-pip-version-check \
+        # pip compiles every module there is, on one core, which takes longer than all else; here those
+        # that the big packages import, the others by who imports them
+        "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile \
             ${under:+--no-warn-conflicts} -r "$requirements"
+        for name in mindspore torch transformers; do
+            env -u PYTHONDONTWRITEBYTECODE "$folder/bin/python" -c "import $name" >/dev/null 2>&1 || true
+        done
         touch "$folder/.installed-$stamp"
     fi
     PYTHON=$PWD/$folder/bin/python

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -156,3 +157,14 @@ def test_every_so_many_steps(tmp_path):
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [2, 4]
     assert not (tmp_path / "summary").exists()
+
+
+def test_event_files_are_written_without_torch(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; "
+        "from mindformers_vit.engine.callbacks.metrics_writer import summary_writer; "
+        "board = summary_writer(Path(sys.argv[1])); board.add_scalar('a', 1.0, 1); board.close(); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=60)
+    assert next(tmp_path.glob("events.*")).stat().st_size > 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -34,9 +35,7 @@ class MetricsWriter(Callback):
         _drop_after(path, loop)
         self._file = path.open("ab", buffering=0)
         if self.tensorboard:
-            from tensorboardX import SummaryWriter
-
-            self._board = SummaryWriter(str(loop.output_dir / "summary" / "rank_0"))
+            self._board = summary_writer(loop.output_dir / "summary" / "rank_0")
 
     def on_step_end(self, loop: TrainLoop) -> None:
         if loop.global_step % self.every_steps == 0:
@@ -70,6 +69,19 @@ class MetricsWriter(Callback):
         if self._board is not None:
             for name, value in values.items():
                 self._board.add_scalar(name.replace(" ", "_"), float(value), loop.global_step)
+
+
+def summary_writer(folder: Path) -> Any:
+    """tensorboardX's, without torch: it imports that for a type hint, which takes seconds."""
+    modules: dict[str, Any] = sys.modules
+    known = "torch" in modules
+    modules.setdefault("torch", None)  # to import it is an ImportError
+    try:
+        from tensorboardX import SummaryWriter
+    finally:
+        if not known:
+            del modules["torch"]
+    return SummaryWriter(str(folder))
 
 
 def _drop_after(path: Path, loop: TrainLoop) -> None:
