@@ -11,9 +11,13 @@ data set contains the smaller one, and an interrupted run is completed by runnin
 
 from __future__ import annotations
 
+import collections
+import functools
 import json
 import logging
+import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -28,7 +32,12 @@ from mindformers_vit.tools.shapes_picture import CLASSES, SPLITS, Difficulty, re
 logger = logging.getLogger(__name__)
 
 MANIFEST = "shapes.json"
+WORTH_PROCESSES = 1000  # pictures: a process takes half a second to start, a picture a millisecond
 VERSION = 1  # to be raised when the same settings would give other pictures
+
+
+Item = tuple[Path, str, str, int]
+"""(file, split, class, index)"""
 
 
 @dataclass(frozen=True)
@@ -98,16 +107,30 @@ def make_shapes_dataset(output_dir: str | Path, settings: ShapesSettings | None 
     if missing:
         _write_manifest(root, settings, complete=False)
     start = time.perf_counter()
-    for path, split, name, index in missing:
-        array = render(settings.seed, split, name, index, settings.image_size, settings.difficulty)
-        _save(Image.fromarray(array), path, root)
+    make = functools.partial(_make, root, settings)
+    if len(missing) < WORTH_PROCESSES:
+        collections.deque(map(make, missing), maxlen=0)
+    else:
+        with multiprocessing.get_context("spawn").Pool(initializer=_leave_interrupts) as pool:
+            collections.deque(pool.imap_unordered(make, missing, chunksize=64), maxlen=0)
     _write_manifest(root, settings, complete=True)
     _report(root, len(missing), time.perf_counter() - start)
     return len(missing)
 
 
-def items(root: Path, settings: ShapesSettings) -> Iterator[tuple[Path, str, str, int]]:
-    """(file, split, class, index) of every picture there should be."""
+def _make(root: Path, settings: ShapesSettings, item: Item) -> None:
+    path, split, name, index = item
+    array = render(settings.seed, split, name, index, settings.image_size, settings.difficulty)
+    _save(Image.fromarray(array), path, root)
+
+
+def _leave_interrupts() -> None:
+    """Ctrl-C reaches the whole group: the process that was called ends the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def items(root: Path, settings: ShapesSettings) -> Iterator[Item]:
+    """Every picture there should be."""
     for split in SPLITS:
         for name, count in settings.counts(split).items():
             folder = root / split / name

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from mindformers_vit.errors import ConfigError, DataError
+from mindformers_vit.tools import shapes
 from mindformers_vit.tools.shapes import MANIFEST, ShapesSettings, make_shapes_dataset
 from mindformers_vit.tools.shapes_picture import CLASSES, SPLITS, Difficulty, render
 
@@ -45,8 +46,10 @@ def test_neither_shape_nor_texture_alone_names_the_class():
     assert len(set(CLASSES.values())) == 12
 
 
-def test_same_seed_same_bytes_other_seed_other_pictures(made, tmp_path):
-    make_shapes_dataset(tmp_path / "again", SMALL)
+def test_same_seed_same_bytes_other_seed_other_pictures(made, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(shapes, "WORTH_PROCESSES", 1)
+        make_shapes_dataset(tmp_path / "again", SMALL)
     assert files(made) == files(tmp_path / "again")
     other = ShapesSettings(seed=1, image_size=32, train=26, labelled_per_class=1, val_per_class=1)
     make_shapes_dataset(tmp_path / "other", other)
