@@ -24,10 +24,10 @@ from turns import Side
 OTHER = "compiled operators, by no row above"
 # what it is called, pattern of "library function"; the first that is found counts
 ROWS = (
-    ("products: the tile", r"^kernels.*(::multiply|::block)"),
+    ("products: the tile", r"^kernels.*::(multiply|tile<|block)"),
     ("products: packing of panels", r"^kernels.*::(pack|fill)"),
-    ("products of attention's heads", r"^kernels.*gemm.*Alone"),
-    ("products: the rest", r"^kernels.*gemm.*Pool"),
+    ("products of attention's heads", r"^kernels.*few_(rows|columns)"),
+    ("products: the rest", r"^kernels.*(gemm|Product)"),
     ("attention", r"^kernels.*(attend|attention)"),
     ("GELU", r"^kernels.*gelu"),
     ("layer norm", r"^kernels.*(norm_row|layer_norm)"),

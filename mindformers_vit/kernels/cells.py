@@ -108,6 +108,22 @@ class LayerNorm(nn.Cell):
         return dx, dgamma, dbeta
 
 
+class RowErrors(nn.Cell):
+    """x, y (M, D) -> the mean of each row of (x - y)² (M,)."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.forward = _operator(path, "row_errors", lambda x, y: (x[0],))
+        self.dx = _operator(path, "row_errors_dx", lambda x, y, dout: x)
+
+    def construct(self, x, y):
+        return self.forward(x, y)
+
+    def bprop(self, x, y, out, dout):
+        dx = self.dx(x, y, dout)  # (M, D)
+        return dx, -dx
+
+
 class Attention(nn.Cell):
     """qkv (B, T, 3, h, d) -> softmax(q kᵀ / sqrt(d)) v (B, T, h, d), log denominators (B, h, T)."""
 

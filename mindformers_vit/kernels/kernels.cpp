@@ -33,6 +33,15 @@ void each_chunk(int64_t n, F f) {
   });
 }
 
+// f(i) over m rows of d elements.
+template <class F>
+void each_row(int64_t m, int64_t d, F f) {
+  const int64_t rows = std::max<int64_t>(1, kChunk / std::max<int64_t>(1, d));
+  Pool::get().run(blocks(m, rows), [&](int64_t task) {
+    for (int64_t i = task * rows; i < std::min(m, (task + 1) * rows); ++i) f(i);
+  });
+}
+
 // A part of the input i.
 struct Chunk {
   int i;
@@ -179,11 +188,10 @@ OPERATOR(gelu_grad) { gelu_gradient(args[0], args[1], args[2], args.size(0)); }
 
 // x (M, D), gamma (D), beta (D), eps (1) -> y (M, D), mean (M), 1 / deviation (M)
 OPERATOR(layer_norm) {
-  const int64_t m = args.dim(0, 0), d = args.dim(0, 1), rows = std::max<int64_t>(1, kChunk / d);
-  Pool::get().run(blocks(m, rows), [&](int64_t task) {
-    for (int64_t i = task * rows; i < std::min(m, (task + 1) * rows); ++i)
-      norm_row(args[0] + i * d, args[1], args[2], args[3][0], d, args[4] + i * d, args[5] + i,
-               args[6] + i);
+  const int64_t d = args.dim(0, 1);
+  each_row(args.dim(0, 0), d, [&](int64_t i) {
+    norm_row(args[0] + i * d, args[1], args[2], args[3][0], d, args[4] + i * d, args[5] + i,
+             args[6] + i);
   });
 }
 
@@ -200,11 +208,30 @@ OPERATOR(layer_norm_sums) {
 
 // x (M, D), gamma (D), mean (M), 1 / deviation (M), dy (M, D) -> dx (M, D)
 OPERATOR(layer_norm_dx) {
-  const int64_t m = args.dim(0, 0), d = args.dim(0, 1), rows = std::max<int64_t>(1, kChunk / d);
-  Pool::get().run(blocks(m, rows), [&](int64_t task) {
-    for (int64_t i = task * rows; i < std::min(m, (task + 1) * rows); ++i)
-      norm_row_dx(args[0] + i * d, args[1], args[2][i], args[3][i], args[4] + i * d, d,
-                  args[5] + i * d);
+  const int64_t d = args.dim(0, 1);
+  each_row(args.dim(0, 0), d, [&](int64_t i) {
+    norm_row_dx(args[0] + i * d, args[1], args[2][i], args[3][i], args[4] + i * d, d,
+                args[5] + i * d);
+  });
+}
+
+// x, y (M, D) -> the means of the rows of (x - y)² (M)
+OPERATOR(row_errors) {
+  const int64_t d = args.dim(0, 1);
+  each_row(args.dim(0, 0), d, [&](int64_t i) {
+    args[2][i] = square_distance(args[0] + i * d, args[1] + i * d, d) / d;
+  });
+}
+
+// x, y (M, D), the gradients of the means (M) -> dx (M, D)
+OPERATOR(row_errors_dx) {
+  const int64_t d = args.dim(0, 1);
+  each_row(args.dim(0, 0), d, [&](int64_t i) {
+    const float factor = args[2][i] * 2 / d;
+    each_vector(d, [&](int64_t j, auto get, auto put) {
+      const int64_t at = i * d + j;
+      put(args[3] + at, (get(args[0] + at) - get(args[1] + at)) * factor);
+    });
   });
 }
 

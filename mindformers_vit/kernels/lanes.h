@@ -91,40 +91,12 @@ struct Lanes {
   // The tile of C that two panels give; of it rows x columns are written.
   static void multiply(int64_t k, const float* a, const float* b, float* c, int64_t ldc,
                        int64_t rows, int64_t columns, const float* bias, bool add) {
-    V sum[kRows][2] = {};
-    for (int64_t w = blocks_of(k); w > 0; --w, a += kRows, b += kColumns) {
-      const V b0 = load(b), b1 = load(b + kLanes);
-#pragma GCC unroll 16
-      for (int i = 0; i < kRows; ++i) {
-        const V x = splat(a[i]);
-        if constexpr (kBf16) {
-          sum[i][0] = dot(x, b0, sum[i][0]);
-          sum[i][1] = dot(x, b1, sum[i][1]);
-        } else {
-          sum[i][0] += x * b0;
-          sum[i][1] += x * b1;
-        }
-      }
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < kRows; ++i) {
-      if (i >= rows) break;
-#pragma GCC unroll 2
-      for (int half = 0; half < 2; ++half) {
-        const int64_t j = half * kLanes, count = std::clamp<int64_t>(columns - j, 0, kLanes);
-        float* to = c + i * ldc + j;
-        V x = sum[i][half];
-        if (count == kLanes) {
-          if (bias) x += load(bias + j);
-          if (add) x += load(to);
-          store(to, x);
-        } else {
-          if (bias) x += load_part(bias + j, count);
-          if (add) x += load_part(to, count);
-          store_part(to, x, count);
-        }
-      }
-    }
+    tile<true>(k, a, 1, b, c, ldc, rows, columns, bias, add);
+  }
+  // The same with kRows rows of A where they lie.
+  static void multiply_rows(int64_t k, const float* a, int64_t lda, const float* b, float* c,
+                            int64_t ldc, int64_t columns, const float* bias, bool add) {
+    tile<false>(k, a, lda, b, c, ldc, kRows, columns, bias, add);
   }
 
   // The words of `valid` <= width rows of m to `to[word * width + row]`.
@@ -160,6 +132,50 @@ struct Lanes {
 
  private:
   static int64_t blocks_of(int64_t k) { return blocks(k, kStep); }
+
+  // Element (i, k) of A is a[i * stride + k], or in a panel a[i + k * kRows].
+  template <bool kPanel>
+  static void tile(int64_t k, const float* a, int64_t stride, const float* b, float* c, int64_t ldc,
+                   int64_t rows, int64_t columns, const float* bias, bool add) {
+    if (kPanel) stride = 1;
+    V sum[kRows][2] = {};
+    const float* first[] = {a, a + 5 * stride, a + 10 * stride};  // of 5 rows each
+    for (int64_t w = blocks_of(k); w > 0; --w, b += kColumns) {
+      const V b0 = load(b), b1 = load(b + kLanes);
+#pragma GCC unroll 16
+      for (int i = 0; i < kRows; ++i) {
+        const V x = splat(first[i / 5][i % 5 * stride]);
+        if constexpr (kBf16) {
+          sum[i][0] = dot(x, b0, sum[i][0]);
+          sum[i][1] = dot(x, b1, sum[i][1]);
+        } else {
+          sum[i][0] += x * b0;
+          sum[i][1] += x * b1;
+        }
+      }
+#pragma GCC unroll 3
+      for (const float*& from : first) from += kPanel ? kRows : 1;
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; ++i) {
+      if (i >= rows) break;
+#pragma GCC unroll 2
+      for (int half = 0; half < 2; ++half) {
+        const int64_t j = half * kLanes, count = std::clamp<int64_t>(columns - j, 0, kLanes);
+        float* to = c + i * ldc + j;
+        V x = sum[i][half];
+        if (count == kLanes) {
+          if (bias) x += load(bias + j);
+          if (add) x += load(to);
+          store(to, x);
+        } else {
+          if (bias) x += load_part(bias + j, count);
+          if (add) x += load_part(to, count);
+          store_part(to, x, count);
+        }
+      }
+    }
+  }
 
   // A vector of words from each of kLanes rows of which `valid` are there.
   static void read_rows(Matrix m, int64_t valid, int64_t k, V* x) {

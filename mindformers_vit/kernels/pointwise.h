@@ -21,6 +21,15 @@ inline V normal_cdf(V x) {
 
 inline V normal_density(V x) { return exp(x * x * -0.5f) * 0.3989422804014327f; }
 
+inline float square_distance(const float* x, const float* y, int64_t n) {
+  V total{};
+  each_vector(n, [&](int64_t i, auto get, auto) {
+    const V difference = get(x + i) - get(y + i);
+    total += difference * difference;
+  });
+  return sum_of(total);
+}
+
 inline void add_to(float* sums, const float* x, int64_t n) {
   each_vector(n, [&](int64_t i, auto get, auto put) { put(sums + i, get(sums + i) + get(x + i)); });
 }

@@ -14,6 +14,7 @@ from mindformers_vit.models.layers.attention import Attention
 from mindformers_vit.models.layers.gelu import Gelu
 from mindformers_vit.models.layers.linear import Linear
 from mindformers_vit.models.layers.norm import LayerNorm
+from mindformers_vit.models.layers.patch_errors import PatchErrors
 from mindformers_vit.optim.adamw import AdamW
 from mindformers_vit.optim.groups import ParamRule
 
@@ -88,6 +89,7 @@ MATRICES = [
     (14, 16, 32),
     (37, 53, 45),
     (15, 700, 33),
+    (130, 330, 40),
     (313, 270, 290),
     (4100, 2100, 3),
 ]
@@ -144,6 +146,24 @@ def test_layer_norm(m, d, offset):
 
     found = results(First(cells.made(cells.LayerNorm, 1e-6)), [x, g, b], weight)
     assert_close(found, exact(reference, [x, g, b], weight), 2e-5)
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+@pytest.mark.parametrize(("b", "n", "f"), [(2, 9, 192), (3, 5, 37)])
+def test_patch_errors(b, n, f, normalised):
+    pred, target, weight = normal(b, n, f), normal(b, n, f) * 3 + 5, normal(b, n)
+
+    def reference(pred, target):
+        if normalised:
+            deviation = (target.var(-1, keepdim=True) + 1e-6).sqrt()
+            target = (target - target.mean(-1, keepdim=True)) / deviation
+        return ((pred - target) ** 2).mean(-1)
+
+    cell = PatchErrors(f, normalised=normalised)
+    inputs = [pred, target]
+    assert_close(results(cell, inputs, weight), exact(reference, inputs, weight), 5e-6)
+    with cells.plain_operators(cell):
+        assert_close(results(cell, inputs, weight), exact(reference, inputs, weight), 5e-6)
 
 
 def attention(qkv: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:

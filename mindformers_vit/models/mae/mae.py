@@ -15,6 +15,7 @@ from mindspore import ops
 from mindformers_vit.models.layers.linear import Linear, zeros_parameter
 from mindformers_vit.models.layers.norm import LayerNorm
 from mindformers_vit.models.layers.patch_embed import patchify
+from mindformers_vit.models.layers.patch_errors import PatchErrors
 from mindformers_vit.models.mae import mae_loading, mae_params
 from mindformers_vit.models.mae.mae_config import FAMILY, ViTMAEConfig
 from mindformers_vit.models.transformer import Transformer, block_list
@@ -30,7 +31,6 @@ class ViTMAEForPreTraining(Transformer):
     def __init__(self, config: ViTMAEConfig, *, seed: int = 0) -> None:
         super().__init__(config)
         self.num_visible = config.num_visible
-        self.norm_pix_loss = config.norm_pix_loss
         dtype, tokens = config.compute_dtype, config.num_patches + 1
 
         width = config.hidden_size
@@ -45,6 +45,7 @@ class ViTMAEForPreTraining(Transformer):
         self.decoder_blocks = block_list(config.decoder)
         self.decoder_norm = LayerNorm(width, eps=config.layer_norm_eps)
         self.decoder_pred = Linear(width, config.patch_pixels, compute_dtype=dtype)
+        self.patch_errors = PatchErrors(config.patch_pixels, normalised=config.norm_pix_loss)
         self.init_weights(seed)
 
     def construct(
@@ -104,12 +105,7 @@ class ViTMAEForPreTraining(Transformer):
     def forward_loss(self, pixel_values: ms.Tensor, pred: ms.Tensor, mask: ms.Tensor) -> ms.Tensor:
         """Mean squared error over the masked patches (B, N), of pred (B, N, P·P·C): scalar."""
         target = patchify(pixel_values.astype(ms.float32), self.patch_size)  # (B, N, P·P·C)
-        if self.norm_pix_loss:
-            pixels = target.shape[-1]
-            target = target - target.mean(-1, keep_dims=True)  # (B, N, P·P·C)
-            variance = ops.square(target).sum(-1, keepdims=True) / (pixels - 1)  # (B, N, 1)
-            target = target / ops.sqrt(variance + 1e-6)  # (B, N, P·P·C)
-        error = ops.square(pred - target).mean(-1)  # (B, N)
+        error = self.patch_errors(pred, target)  # (B, N)
         return (error * mask).sum() / mask.sum()
 
 
