@@ -162,8 +162,8 @@ def test_every_so_many_steps(tmp_path):
 def test_event_files_are_written_without_torch(tmp_path):
     code = (
         "import sys; from pathlib import Path; "
-        "from mindformers_vit.engine.callbacks.metrics_writer import summary_writer; "
-        "board = summary_writer(Path(sys.argv[1])); board.add_scalar('a', 1.0, 1); board.close(); "
+        "from mindformers_vit.engine.callbacks.metrics_writer import Board; "
+        "board = Board(Path(sys.argv[1])); board.add({'loss': 1.0, 'lr': True}, 1); board.close(); "
         "sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=60)

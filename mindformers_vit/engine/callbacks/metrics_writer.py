@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -35,7 +36,7 @@ class MetricsWriter(Callback):
         _drop_after(path, loop)
         self._file = path.open("ab", buffering=0)
         if self.tensorboard:
-            self._board = summary_writer(loop.output_dir / "summary" / "rank_0")
+            self._board = Board(loop.output_dir / "summary" / "rank_0")
 
     def on_step_end(self, loop: TrainLoop) -> None:
         if loop.global_step % self.every_steps == 0:
@@ -67,21 +68,35 @@ class MetricsWriter(Callback):
         except OSError as error:
             logger.warning("%s: the numbers of a step are lost: %s", self._file.name, error)
         if self._board is not None:
-            for name, value in values.items():
-                self._board.add_scalar(name.replace(" ", "_"), float(value), loop.global_step)
+            self._board.add(values, loop.global_step)
 
 
-def summary_writer(folder: Path) -> Any:
-    """tensorboardX's, without torch: it imports that for a type hint, which takes seconds."""
-    modules: dict[str, Any] = sys.modules
-    known = "torch" in modules
-    modules.setdefault("torch", None)  # to import it is an ImportError
-    try:
-        from tensorboardX import SummaryWriter
-    finally:
-        if not known:
-            del modules["torch"]
-    return SummaryWriter(str(folder))
+class Board:
+    """An event file for TensorBoard, written by tensorboardX.
+
+    That imports torch for a type hint, which takes seconds: here it finds none.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        modules: dict[str, Any] = sys.modules
+        known = "torch" in modules
+        modules.setdefault("torch", None)  # to import it is an ImportError
+        try:
+            from tensorboardX.proto.summary_pb2 import Summary
+            from tensorboardX.writer import FileWriter
+        finally:
+            if not known:
+                del modules["torch"]
+        self._summary, self._writer = Summary, FileWriter(str(folder))
+
+    def add(self, values: Mapping[str, float], step: int) -> None:
+        """All in one event: one for each takes 1.3 ms longer."""
+        value = self._summary.Value
+        named = [value(tag=k.replace(" ", "_"), simple_value=v) for k, v in values.items()]
+        self._writer.add_summary(self._summary(value=named), step)
+
+    def close(self) -> None:
+        self._writer.close()
 
 
 def _drop_after(path: Path, loop: TrainLoop) -> None:
