@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-CONFIG = "configs/mae/run_mae_vit_tiny_p8_64_cpu.yaml"
+CONFIG = "configs/mae/run_mae_vit_tiny_p8_48_cpu.yaml"
 RUNS = {
     "fp32": (),
     "bf16": ("--context.cpu_matmul=bf16",),

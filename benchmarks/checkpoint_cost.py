@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-CONFIG = REPOSITORY / "configs/mae/run_mae_vit_tiny_p8_64_cpu.yaml"
+CONFIG = REPOSITORY / "configs/mae/run_mae_vit_tiny_p8_48_cpu.yaml"
 
 
 def measure(data: Path, output: Path, epochs: int, every: int) -> dict[str, float]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-CONFIG = REPOSITORY / "configs/mae/run_mae_vit_tiny_p8_64_cpu.yaml"
+CONFIG = REPOSITORY / "configs/mae/run_mae_vit_tiny_p8_48_cpu.yaml"
 HOOKS = ("on_train_begin", "on_step_end", "on_epoch_end", "on_train_end")
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from plot import keep_result
 
 ROOT = Path(__file__).resolve().parents[1]
-MAE = "configs/mae/run_mae_vit_tiny_p8_64_cpu.yaml"
+MAE = "configs/mae/run_mae_vit_tiny_p8_48_cpu.yaml"
 SHORT = {
     "import mindformers_vit": ["-c", "import mindformers_vit"],
     "--help": ["run_mindformer.py", "--help"],

@@ -142,7 +142,7 @@ def ranks_of_two() -> list[Any]:
     from mindformers_vit.tools import launch
     from mindformers_vit.tools.launch_ranks import ranks_of
 
-    recipe = str(REPOSITORY / "configs/mae/run_mae_vit_tiny_p8_64_cpu.yaml")
+    recipe = str(REPOSITORY / "configs/mae/run_mae_vit_tiny_p8_48_cpu.yaml")
     given = launch.build_parser().parse_args([recipe, "[0,2]", "train"])
     return ranks_of(launch.read_launch(given, ["--device_target=CPU"]), 0)
 

@@ -29,12 +29,12 @@ USAGE = """\
 EXAMPLES = """\
 examples:
   # pretrain a masked autoencoder, then fine-tune and evaluate a classifier
-  mindformers-vit --config configs/mae/run_mae_vit_tiny_p8_64_cpu.yaml \\
+  mindformers-vit --config configs/mae/run_mae_vit_tiny_p8_48_cpu.yaml \\
       --run_mode train --train_dataset_dir data/train --output_dir out/mae
-  mindformers-vit --config configs/vit/run_vit_tiny_p8_64_cpu.yaml \\
+  mindformers-vit --config configs/vit/run_vit_tiny_p8_48_cpu.yaml \\
       --run_mode finetune --load_checkpoint out/mae \\
       --train_dataset_dir data/train --output_dir out/vit
-  mindformers-vit --config configs/vit/run_vit_tiny_p8_64_cpu.yaml \\
+  mindformers-vit --config configs/vit/run_vit_tiny_p8_48_cpu.yaml \\
       --run_mode eval --load_checkpoint out/vit --eval_dataset_dir data/val
 
 any key of the yaml is a flag, too:

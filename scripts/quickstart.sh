@@ -11,8 +11,8 @@ cd "$(dirname "$0")/.."
 seed=${SEED:-0}
 out=quickstart
 [ "$seed" = 0 ] || out=quickstart/seed_$seed
-mae=configs/mae/run_mae_vit_tiny_p8_64_cpu.yaml
-vit=configs/vit/run_vit_tiny_p8_64_cpu.yaml
+mae=configs/mae/run_mae_vit_tiny_p8_48_cpu.yaml
+vit=configs/vit/run_vit_tiny_p8_48_cpu.yaml
 
 # step NAME TITLE RESULT COMMAND...: print a command and run it, unless its result is there
 step() {

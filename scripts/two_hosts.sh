@@ -2,7 +2,7 @@
 # Two "servers" on one machine, each a network namespace with one rank on CPU, which find each other
 # by address as real servers do. Needs root and `ip netns`; removes what it has made.
 #   bash scripts/two_hosts.sh CONFIG [flags of the run], for example
-#   bash scripts/two_hosts.sh configs/mae/run_mae_vit_tiny_p8_64_cpu.yaml \
+#   bash scripts/two_hosts.sh configs/mae/run_mae_vit_tiny_p8_48_cpu.yaml \
 #       --train_dataset_dir quickstart/data/train --runner_config.max_steps=5
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

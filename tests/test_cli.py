@@ -14,8 +14,8 @@ from mindformers_vit.engine.plan import make_plan
 from tests.engine import lab
 
 ROOT = Path(__file__).parents[1]
-VIT = ROOT / "configs/vit/run_vit_tiny_p8_64_cpu.yaml"
-MAE = ROOT / "configs/mae/run_mae_vit_tiny_p8_64_cpu.yaml"
+VIT = ROOT / "configs/vit/run_vit_tiny_p8_48_cpu.yaml"
+MAE = ROOT / "configs/mae/run_mae_vit_tiny_p8_48_cpu.yaml"
 
 
 @pytest.fixture(autouse=True)

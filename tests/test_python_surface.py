@@ -209,7 +209,7 @@ def test_a_network_of_the_users_own(names, images, tmp_path):
         ({"model": "mae_vit_tony_p8"}, "(did you mean 'mae_vit_tiny_p8'?)"),
         ({"args": "nowhere.yaml"}, "no file 'nowhere.yaml'"),
         (
-            {"args": "configs/mae/run_mae_vit_tiny_p8_64_cpu.yaml", "model": "vit_tiny_p8"},
+            {"args": "configs/mae/run_mae_vit_tiny_p8_48_cpu.yaml", "model": "vit_tiny_p8"},
             "model 'vit_tiny_p8' given, but args is of 'mae_vit_tiny_p8'",
         ),
     ],

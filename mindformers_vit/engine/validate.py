@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
         prog="mindformers-vit validate",
         description="Check yamls and report all problems of each; exit code 2 if there are any. "
         "Paths and data are not looked at; run_mindformer.py --dry_run does that.",
-        epilog="example: mindformers-vit validate configs/mae/run_mae_vit_tiny_p8_64_cpu.yaml",
+        epilog="example: mindformers-vit validate configs/mae/run_mae_vit_tiny_p8_48_cpu.yaml",
         allow_abbrev=False,
     )
     parser.add_argument("config", nargs="+", metavar="CONFIG", help="yaml of a run")

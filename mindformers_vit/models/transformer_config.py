@@ -23,10 +23,10 @@ HUGE_P14: dict[str, Any] = {
     "intermediate_size": 5120,
 }
 TINY_P8: dict[str, Any] = {
-    "image_size": 64,
+    "image_size": 48,
     "patch_size": 8,
     "hidden_size": 128,
-    "num_hidden_layers": 4,
+    "num_hidden_layers": 3,
     "num_attention_heads": 4,
     "intermediate_size": 512,
 }

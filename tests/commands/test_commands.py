@@ -14,7 +14,7 @@ from mindformers_vit.commands import COMMANDS
 from mindformers_vit.engine import doctor
 
 ROOT = Path(__file__).parents[2]
-VIT = "configs/vit/run_vit_tiny_p8_64_cpu.yaml"
+VIT = "configs/vit/run_vit_tiny_p8_48_cpu.yaml"
 BYTECODE = tempfile.TemporaryDirectory()
 REFUSING = """
 import sys
@@ -139,7 +139,7 @@ def test_validate_reports_every_problem_of_every_file(capsys, tmp_path, monkeypa
     monkeypatch.chdir(ROOT)
     bad = tmp_path / "bad.yaml"
     text = (ROOT / VIT).read_text()
-    bad.write_text(text.replace("epochs: 40", "epochs: 0").replace("beta1", "beta_1"))
+    bad.write_text(text.replace("  epochs: 30", "  epochs: 0").replace("beta1", "beta_1"))
     bad.write_text(bad.read_text().replace("weight_decay: 0.05", "weight_decy: 0.05"))
     assert cli.main(["validate", VIT, str(bad), "nowhere.yaml"]) == 2
     out, err = capsys.readouterr()

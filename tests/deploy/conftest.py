@@ -13,7 +13,7 @@ from tests.engine.lab import own_process
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RECIPES = {
-    "vit": CONFIGS / "vit/run_vit_tiny_p8_64_cpu.yaml",
+    "vit": CONFIGS / "vit/run_vit_tiny_p8_48_cpu.yaml",
     "beit": CONFIGS / "beit/run_beit_tiny_p8_64_cpu.yaml",
     "lvvit": CONFIGS / "lvvit/run_lvvit_tiny_cpu.yaml",
     "smlpnet": CONFIGS / "smlpnet/run_smlpnet_tiny_64_cpu.yaml",

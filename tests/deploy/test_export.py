@@ -25,7 +25,12 @@ NAMES = {
     "lvvit": ("image", "features"),
     "smlpnet": ("input", "output"),
 }
-IMAGES = np.random.default_rng(1).normal(size=(8, 3, 64, 64)).astype(np.float32)
+SIDES = {"vit": 48, "beit": 64, "lvvit": 64, "smlpnet": 64}
+
+
+def images(family):
+    size = (8, 3, SIDES[family], SIDES[family])
+    return np.random.default_rng(1).normal(size=size).astype(np.float32)
 
 
 def run_file(model, images, folder):
@@ -36,7 +41,7 @@ def run_file(model, images, folder):
 
 @pytest.fixture(scope="module")
 def logits(models):
-    """family -> what its network computes on IMAGES, compiled once."""
+    """family -> what its network computes on its `images`, compiled once."""
     import mindspore as ms
 
     done = {}
@@ -45,7 +50,7 @@ def logits(models):
         if family not in done:
             network = models(family).network
             network.set_train(False)
-            done[family] = network(ms.Tensor(IMAGES)).asnumpy()
+            done[family] = network(ms.Tensor(images(family))).asnumpy()
             assert done[family].std(0).min() > 0.03  # the images are told apart
         return done[family]
 
@@ -59,11 +64,11 @@ def test_onnx_computes_what_the_network_computes(models, logits, tmp_path, famil
     model = trace(models(family).network, GraphOptions(opset=opset, batch_size=batch))
     onnx.checker.check_model(model, full_check=True)
     assert model.opset_import[0].version == opset
-    images = IMAGES[: batch or 8]
-    found = run_file(model, images, tmp_path)
-    assert np.abs(found - logits(family)[: len(images)]).max() <= 1e-5
+    given = images(family)[: batch or 8]
+    found = run_file(model, given, tmp_path)
+    assert np.abs(found - logits(family)[: len(given)]).max() <= 1e-5
     if batch is None:
-        np.testing.assert_allclose(run_file(model, IMAGES[:3], tmp_path), found[:3], atol=1e-5)
+        np.testing.assert_allclose(run_file(model, given[:3], tmp_path), found[:3], atol=1e-5)
     operators = {node.op_type for node in model.graph.node}
     if opset == 11:
         assert operators <= ATC_OPERATORS
@@ -80,7 +85,7 @@ def test_the_command(models, tmp_path, capsys, family):
     (path,) = (tmp_path / "export").glob("*_bs8.onnx")
     manifest = read_model_manifest(path)
     assert (manifest.input.name, manifest.output.name) == NAMES[family]
-    assert manifest.input.shape == (8, 3, 64, 64)
+    assert manifest.input.shape == (8, 3, SIDES[family], SIDES[family])
     assert manifest.output.shape == (8, 12)
     assert (manifest.family, manifest.opset, manifest.batch_size) == (family, 11, 8)
     checked = manifest.verification
@@ -156,7 +161,7 @@ def test_float16(models, logits, tmp_path, family):
     kinds = {onnx.TensorProto.DataType.Name(t.data_type) for t in written.graph.initializer}
     assert "FLOAT16" in kinds
     assert written.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
-    found = OnnxSession(path)(IMAGES)
+    found = OnnxSession(path)(images(family))
     assert 1e-5 < np.abs(found - logits(family)).max() < 0.05
     assert checked.top1_agreement >= 0.5
     plain = trace(models(family).network, GraphOptions(batch_size=None))
@@ -203,7 +208,7 @@ def test_weights_beside_the_graph_where_one_file_cannot_hold_them(models, tmp_pa
         ("vit", ["--export_format", "air"], "'air' is written by MindSpore's Ascend backend only"),
         ("vit", ["--export_format", "mindir", "--batch_size", "dynamic"], "'dynamic' is offered"),
         ("vit", ["--opset", "21"], "export.opset: input should be less than or equal to 20"),
-        ("vit", ["--export.pad_tokens_to=64"], "64 given, but the network has 65 tokens"),
+        ("vit", ["--export.pad_tokens_to=36"], "36 given, but the network has 37 tokens"),
         ("vit", ["--export_format", "tflite"], "should be 'onnx', 'mindir' or 'air'"),
         ("smlpnet", ["--export.pad_tokens_to=64"], "SMLPNetForImageClassification has no tokens"),
     ],
@@ -277,7 +282,7 @@ def test_without_the_mask_padding_changes_the_logits(beit_of_197_tokens, tmp_pat
 @pytest.mark.parametrize("family", ["vit", "beit", "lvvit"])
 def test_padding_of_every_family_with_tokens(models, logits, tmp_path, family):
     options = GraphOptions(batch_size=None, pad_tokens_to=80)
-    found = run_file(trace(models(family).network, options), IMAGES, tmp_path)
+    found = run_file(trace(models(family).network, options), images(family), tmp_path)
     assert np.abs(found - logits(family)).max() <= 1e-5
 
 

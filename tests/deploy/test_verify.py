@@ -37,6 +37,6 @@ def test_what_counts_as_different():
 
 
 def test_a_masked_autoencoder_is_no_classifier(capsys, tmp_path):
-    recipe = RECIPES["vit"].parents[1] / "mae" / "run_mae_vit_tiny_p8_64_cpu.yaml"
+    recipe = RECIPES["vit"].parents[1] / "mae" / "run_mae_vit_tiny_p8_48_cpu.yaml"
     assert command(recipe, tmp_path, "--run_mode", "export", "--dry_run") == 2
     assert "run_mode: export is for classifiers, ViTMAEForPreTraining is" in capsys.readouterr().err

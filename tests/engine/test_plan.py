@@ -13,8 +13,8 @@ from mindformers_vit.errors import ConfigError
 
 pytestmark = pytest.mark.fast
 ROOT = Path(__file__).parents[2]
-MAE = ROOT / "configs/mae/run_mae_vit_tiny_p8_64_cpu.yaml"
-VIT = ROOT / "configs/vit/run_vit_tiny_p8_64_cpu.yaml"
+MAE = ROOT / "configs/mae/run_mae_vit_tiny_p8_48_cpu.yaml"
+VIT = ROOT / "configs/vit/run_vit_tiny_p8_48_cpu.yaml"
 VIT_BASE = ROOT / "configs/vit/run_vit_base_p16_224_100ep.yaml"
 
 
@@ -95,7 +95,7 @@ def test_all_problems_come_together():
         (VIT, {"optimizer__eps": float("nan")}, "optimizer.eps"),
         (MAE, {"train_dataset__mask_policy": {"mask_ratio": 0.5}}, "mask_policy.mask_ratio: 0.5"),
         (MAE, {"model__model_config__mask_ratio": 0.999}, "at least one must be visible"),
-        (VIT, {"model__model_config__num_channels": 1}, "64 x 64 pixels with 3 channels, but the"),
+        (VIT, {"model__model_config__num_channels": 1}, "48 x 48 pixels with 3 channels, but the"),
         (MAE, {"model__model_config__image_size": 32}, "takes 32 x 32 pixels with 3 channels"),
         (VIT_BASE, {"train_dataset__label_smoothing": 0.1}, "mixup_op has a label_smoothing"),
         (VIT_BASE, {"runner_config__batch_size": 31}, "so it must be even, given 31"),
@@ -114,7 +114,7 @@ def test_all_problems_come_together():
         (
             VIT,
             {"lr_schedule__type": "cosine_by_epoch", "lr_schedule__cooldown_epochs": 35},
-            "the run has 40 epochs (runner_config.epochs): none is left between",
+            "the run has 30 epochs (runner_config.epochs): none is left between",
         ),
         (
             VIT,
@@ -179,7 +179,7 @@ def test_what_makes_the_pixels_or_the_targets_may_not_change_in_a_run():
     assert _changes(maps, text(plain), _MAY_CHANGE) == f"  {key}: maps there, not set here"
     assert _changes(text(plain), maps, _MAY_CHANGE) == f"  {key}: not set there, maps here"
     size, mean = "processor.image_processor.size", "processor.image_processor.mean"
-    two = [text(load_yaml(MAE), (size, 64), (mean, [n, n, n])) for n in (0.4, 0.5)]
+    two = [text(load_yaml(MAE), (size, 48), (mean, [n, n, n])) for n in (0.4, 0.5)]
     assert _changes(*two, _MAY_CHANGE) == ""
     no_transforms = ("train_dataset.transforms", [])
     two = [text(load_yaml(MAE), no_transforms, (mean, [n, n, n])) for n in (0.4, 0.5)]

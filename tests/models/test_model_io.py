@@ -239,7 +239,7 @@ def test_auto_config_and_processor_by_name():
     assert (config.num_labels, config.drop_path_rate) == (10, 0.1)
     processor = AutoProcessor.from_pretrained("mindspore/mae_vit_tiny_p8")
     assert type(processor).__name__ == "ViTMAEProcessor"
-    assert processor.image_processor.size == 64
+    assert processor.image_processor.size == 48
     with pytest.raises(ConfigError, match=r"AutoModel.from_config: int given; allowed: ") as error:
         AutoModel.from_config(3)
     assert all(family.config_class.__name__ in str(error.value) for family in families())

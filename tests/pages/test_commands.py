@@ -110,7 +110,7 @@ def load(script: str):
 def check_run(rest: list[str]) -> None:
     """The flags are flags, the yaml is valid with them, and the mode is the one that is named."""
     if "..." in rest:  # "--config ... --dry_run": any
-        rest[rest.index("...")] = "configs/mae/run_mae_vit_tiny_p8_64_cpu.yaml"
+        rest[rest.index("...")] = "configs/mae/run_mae_vit_tiny_p8_48_cpu.yaml"
     values, _ = read_command_line(rest)
     plan = make_plan(values)
     assert "--run_mode" not in rest or plan.run.run_mode in rest

@@ -19,21 +19,21 @@ from tests.pages.blocks import DOCS, ROOT, Block, blocks
 
 NOT_FOLLOWED = r"python -m venv|source |pip install|python -m mindformers_vit doctor"  # to install
 SYNSETS = ("n01440764", "n01443537", "n01484850")
-SMALL = {  # in MindFormers' yamls: a ViT-B at 224 pixels becomes the tiny one at 64
-    "image_size: 224": "image_size: 64", "size: 224": "size: 64", "size: 256": "size: 72",
-    "patch_size: 16": "patch_size: 8", "input_size: 224": "input_size: 64",
+SMALL = {  # in MindFormers' yamls: a ViT-B at 224 pixels becomes the tiny one at 48
+    "image_size: 224": "image_size: 48", "size: 224": "size: 48", "size: 256": "size: 56",
+    "patch_size: 16": "patch_size: 8", "input_size: 224": "input_size: 48",
     "decoder_hidden_size: 512": "decoder_hidden_size: 64",
     "decoder_num_hidden_layers: 8": "decoder_num_hidden_layers: 1",
     "decoder_num_attention_heads: 16": "decoder_num_attention_heads: 4",
     "decoder_intermediate_size: 2048": "decoder_intermediate_size: 256",
-    " hidden_size: 768": " hidden_size: 128", " num_hidden_layers: 12": " num_hidden_layers: 4",
+    " hidden_size: 768": " hidden_size: 128", " num_hidden_layers: 12": " num_hidden_layers: 3",
     " num_attention_heads: 12": " num_attention_heads: 4",
     " intermediate_size: 3072": " intermediate_size: 512",
     "num_labels: 1000": "num_labels: 3", "num_classes: 1000": "num_classes: 3",
     "batch_size: 64": "batch_size: 3", "batch_size: 32": "batch_size: 2",
     "epochs: 100": "epochs: 6", "num_parallel_workers: 8": "num_parallel_workers: 0",
 }  # fmt: skip
-TINY = {"image_size": 64, "patch_size": 8, "hidden_size": 128, "num_hidden_layers": 4,
+TINY = {"image_size": 48, "patch_size": 8, "hidden_size": 128, "num_hidden_layers": 3,
         "num_attention_heads": 4, "intermediate_size": 512, "num_labels": 3}  # fmt: skip
 
 
@@ -73,7 +73,7 @@ def test_getting_started(clone):
     assert 100 / 12 < top1 < top5  # better than chance
     assert "960 images in 12 classes, 0 cannot be read\n" in said
     assert "my_run.yaml: ok\n" in said and "nothing wrong found\n" in said
-    assert "10 epochs x 4 steps of 50 x 1 images = 40 steps" in said
+    assert "10 epochs x 9 steps of 25 x 1 images = 90 steps" in said
     assert len(list((clone / "painted").glob("*_reconstruction.png"))) == 10
     assert "<svg" in (clone / "pretrain" / "report.html").read_text()
     assert said.count("'label': ") == 3

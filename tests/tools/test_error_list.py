@@ -12,7 +12,7 @@ from tests.engine import lab
 
 pytestmark = pytest.mark.fast
 ROOT = Path(__file__).parents[2]
-VIT = str(ROOT / "configs/vit/run_vit_tiny_p8_64_cpu.yaml")
+VIT = str(ROOT / "configs/vit/run_vit_tiny_p8_48_cpu.yaml")
 
 
 @pytest.fixture(scope="module")

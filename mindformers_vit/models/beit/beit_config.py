@@ -62,7 +62,7 @@ FAMILY = register_family(
         processor=f"{_BASE}.beit_processor:BeitProcessor",
         variants={
             **_PUBLISHED,
-            "beit_tiny_p8": TINY_P8 | {"num_labels": 10},
+            "beit_tiny_p8": TINY_P8 | {"image_size": 64, "num_hidden_layers": 4, "num_labels": 10},
         },
         aliases=_aliases(),
     )
