@@ -136,7 +136,7 @@ def test_flags_of_mindformers_that_mean_nothing_here_give_one_warning(flags):
 
 @pytest.mark.fast
 def test_precedence_named_flags_over_options_over_the_file():
-    assert read()["runner_config"]["epochs"] == 40
+    assert read()["runner_config"]["epochs"] == 30
     options = ("--options", "runner_config.epochs=2", "--runner_config.epochs=3")
     assert read(*options)["runner_config"]["epochs"] == 3
     assert read(*options, "--epochs", "4")["runner_config"]["epochs"] == 4
@@ -153,7 +153,7 @@ def test_config_is_looked_for_here_and_then_in_the_repository(tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     for start in ("", "./"):
         values, _ = cli.read_command_line(["--config", f"{start}configs/vit/{VIT.name}"])
-        assert values["runner_config"]["epochs"] == 40
+        assert values["runner_config"]["epochs"] == 30
     mine = set_dotted(load_yaml(VIT), "runner_config.epochs", 1)
     lab.write(tmp_path / "configs/vit" / VIT.name, mine)
     values, dry = cli.read_command_line(["--config", f"configs/vit/{VIT.name}", "--dry_run"])
@@ -190,7 +190,7 @@ def refused(capsys, *flags: str, config: Path = VIT, code: int = 2) -> str:
         ("--context.mode=3", "context.mode: input should be 0 or 1, given 3"),
         ("--epochs=0", "runner_config.epochs: input should be greater than 0, given 0"),
         ("--seed=-1", "seed: input should be greater than or equal to 0, given -1"),
-        ("--lr_schedule.warmup_epochs=40", "warmup_epochs: 40 given, but the run has 40"),
+        ("--lr_schedule.warmup_epochs=40", "warmup_epochs: 40 given, but the run has 30"),
         ("--runner_config.num_classes=5", "5 given, but model.model_config.num_labels is 12"),
         ("--device_target=TPU", "context.device_target"),
         ("--callbacks.7.type=x", "override 'callbacks.7.type': '7' is not a place of its list"),

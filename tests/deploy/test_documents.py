@@ -46,7 +46,7 @@ def test_the_export_of_the_page_is_a_valid_run(monkeypatch):
     values, _ = read_command_line(shlex.split(line)[2:])
     plan = make_plan(values)
     assert (plan.run.export.batch_size, plan.run.export.opset) == (8, 11)
-    assert plan.run.runner_config.batch_size == 50  # the recipe's own
+    assert plan.run.runner_config.batch_size == 25  # the recipe's own
 
 
 SCRIPTS = """
