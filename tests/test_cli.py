@@ -140,7 +140,7 @@ def test_precedence_named_flags_over_options_over_the_file():
     options = ("--options", "runner_config.epochs=2", "--runner_config.epochs=3")
     assert read(*options)["runner_config"]["epochs"] == 3
     assert read(*options, "--epochs", "4")["runner_config"]["epochs"] == 4
-    assert read(*options)["runner_config"]["batch_size"] == 50
+    assert read(*options)["runner_config"]["batch_size"] == 25
 
 
 @pytest.mark.fast
