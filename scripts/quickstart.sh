@@ -28,6 +28,25 @@ step() {
     echo "$((SECONDS - began))" > "$out/$name.seconds"
 }
 
+# beside NAME ...: a step that goes on beside others; `shown` waits and prints what they said, in order
+beside() {
+    step "$@" > "$out/$1.said" 2>&1 &
+    others+=("$1 $!")
+}
+
+shown() {
+    local other
+    for other in "${others[@]}"; do
+        if wait "${other#* }"; then
+            cat "$out/${other% *}.said"
+        else
+            cat "$out/${other% *}.said" >&2
+            exit 1
+        fi
+    done
+}
+
+others=()
 make_environment requirements.txt
 PATH=$(dirname "$PYTHON"):$PATH
 echo "By hand, the commands below need:  source .venv/bin/activate"
@@ -46,16 +65,18 @@ step scratch "4/8 the same network and labels, no pretraining" "$out/scratch/fin
     python run_mindformer.py --config "$vit" --run_mode train --seed "$seed" --layer_scale False \
     --train_dataset_dir "$out/data/train_labelled" --output_dir "$out/scratch"
 for run in finetune scratch; do
-    step "eval_$run" "5/8 evaluate: $run" "$out/$run/eval_result.json" \
+    beside "eval_$run" "5/8 evaluate: $run" "$out/$run/eval_result.json" \
         python run_mindformer.py --config "$vit" --run_mode eval \
         --load_checkpoint "$out/$run" --eval_dataset_dir "$out/data/val" --output_dir "$out/$run"
 done
-step paint "6/8 paint what is hidden in held-out pictures" \
+beside paint "6/8 paint what is hidden in held-out pictures" \
     "$out/pretrain/masked_image_modeling_result.txt" \
     python run_mindformer.py --config "$mae" --run_mode predict --load_checkpoint "$out/pretrain" \
     --predict_data "$out"/data/val/*/*_000000.jpg --output_dir "$out/pretrain"
-step name "7/8 name held-out pictures" "$out/finetune/image_classification_result.txt" \
+beside name "7/8 name held-out pictures" "$out/finetune/image_classification_result.txt" \
     python run_mindformer.py --config "$vit" --run_mode predict --load_checkpoint "$out/finetune" \
     --predict_data "$out"/data/val/*/*_000000.jpg --output_dir "$out/finetune"
+printf '\n== 5/8 to 7/8 go on at once, on all cores\n'
+shown
 printf '\n== 8/8 the table\n$ python tools/quickstart_table.py %s\n' "$out"
 python tools/quickstart_table.py "$out"
