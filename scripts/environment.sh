@@ -23,19 +23,21 @@ site_packages() {
 
 make_environment() {
     local requirements=$1 folder=${2:-.venv} under=${3:-} base stamp name
+    local big="mindspore torch transformers"
     stamp=$(cat requirements.txt "$requirements" | cksum | tr ' ' '-')
     if [ ! -f "$folder/.installed-$stamp" ]; then
         base=$(find_python)
         [ -x "$folder/bin/python" ] || "$base" -m venv "$folder"
         if [ -n "$under" ]; then  # pip sees these packages as installed
             site_packages "$PWD/$under" > "$(site_packages "$folder")/under.pth"
+            big=""  # they are compiled there
         fi
         echo "installing $requirements into $folder (MindSpore is an 0.8 GB download)"
-        # pip compiles every module there is, on one core, which takes longer than all else; here those
-        # that the big packages import, the others by who imports them
+        # pip compiles every module there is, on one core, which takes longer than all else; below are
+        # compiled those that the big packages import, the others are by who imports them
         "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile \
             ${under:+--no-warn-conflicts} -r "$requirements"
-        for name in mindspore torch transformers; do
+        for name in $big; do
             env -u PYTHONDONTWRITEBYTECODE "$folder/bin/python" -c "import $name" >/dev/null 2>&1 || true
         done
         touch "$folder/.installed-$stamp"

@@ -35,15 +35,13 @@ beside() {
 }
 
 shown() {
-    local other
+    local other code=0
     for other in "${others[@]}"; do
-        if wait "${other#* }"; then
-            cat "$out/${other% *}.said"
-        else
-            cat "$out/${other% *}.said" >&2
-            exit 1
-        fi
+        wait "${other#* }" || code=$?
+        cat "$out/${other% *}.said"
     done
+    [ "$code" = 0 ] || echo "error: a step has failed, see above" >&2
+    return "$code"
 }
 
 others=()

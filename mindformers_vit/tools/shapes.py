@@ -11,7 +11,6 @@ data set contains the smaller one, and an interrupted run is completed by runnin
 
 from __future__ import annotations
 
-import collections
 import functools
 import json
 import logging
@@ -109,10 +108,12 @@ def make_shapes_dataset(output_dir: str | Path, settings: ShapesSettings | None 
     start = time.perf_counter()
     make = functools.partial(_make, root, settings)
     if len(missing) < WORTH_PROCESSES:
-        collections.deque(map(make, missing), maxlen=0)
+        for item in missing:
+            make(item)
     else:
         with multiprocessing.get_context("spawn").Pool(initializer=_leave_interrupts) as pool:
-            collections.deque(pool.imap_unordered(make, missing, chunksize=64), maxlen=0)
+            for _ in pool.imap_unordered(make, missing, chunksize=64):
+                pass  # the first error ends it
     _write_manifest(root, settings, complete=True)
     _report(root, len(missing), time.perf_counter() - start)
     return len(missing)

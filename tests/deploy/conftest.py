@@ -18,6 +18,7 @@ RECIPES = {
     "lvvit": CONFIGS / "lvvit/run_lvvit_tiny_cpu.yaml",
     "smlpnet": CONFIGS / "smlpnet/run_smlpnet_tiny_64_cpu.yaml",
 }
+SIDES = {"vit": 48, "beit": 64, "lvvit": 64, "smlpnet": 64}  # of the images, in pixels
 COUNT = 1000
 
 

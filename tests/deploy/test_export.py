@@ -16,7 +16,7 @@ from mindformers_vit.deploy.onnx_export.graph import Padding
 from mindformers_vit.deploy.onnx_export.trace import GraphOptions, trace
 from mindformers_vit.deploy.session import OnnxSession
 from mindformers_vit.errors import ExportError
-from tests.deploy.conftest import RECIPES
+from tests.deploy.conftest import RECIPES, SIDES
 from tests.engine.lab import command
 
 NAMES = {
@@ -25,7 +25,6 @@ NAMES = {
     "lvvit": ("image", "features"),
     "smlpnet": ("input", "output"),
 }
-SIDES = {"vit": 48, "beit": 64, "lvvit": 64, "smlpnet": 64}
 
 
 def images(family):

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from mindformers_vit import cli
-from tests.deploy.conftest import COUNT, RECIPES
+from tests.deploy.conftest import COUNT, RECIPES, SIDES
 from tests.engine.lab import command
 
 
@@ -38,7 +38,7 @@ def check_report(out, family, found, said):
     assert report["model"]["family"] == family
     assert report["model"]["verification"]["max_difference"] < 1e-5
     assert [item["batch_size"] for item in report["throughput"]] == [1, 8]
-    side = {"vit": 48}.get(family, 64)
+    side = SIDES[family]
     assert [line.count(f",3,{side},{side}") for line in report["atc"]] == [1, 1]
     page = (out / "report.md").read_text()
     assert f"1000 images: top-1 {found['hits']['Top1']} " in page
