@@ -30,7 +30,9 @@ step() {
 
 # beside NAME ...: a step that goes on beside others; `shown` waits and prints what they said, in order
 beside() {
-    step "$@" > "$out/$1.said" 2>&1 &
+    set -m  # a process group of its own, which `stop` can end
+    step "$@" < /dev/null > "$out/$1.said" 2>&1 &
+    set +m
     others+=("$1 $!")
 }
 
@@ -40,10 +42,19 @@ shown() {
         wait "${other#* }" || code=$?
         cat "$out/${other% *}.said"
     done
+    others=()
     [ "$code" = 0 ] || echo "error: a step has failed, see above" >&2
     return "$code"
 }
 
+stop() {
+    local other
+    for other in ${others[@]+"${others[@]}"}; do
+        kill -- "-${other#* }" 2> /dev/null || true
+    done
+}
+
+trap stop EXIT
 others=()
 make_environment requirements.txt
 PATH=$(dirname "$PYTHON"):$PATH
@@ -55,13 +66,15 @@ step pretrain "2/8 pretrain on pictures without labels" "$out/pretrain/finished.
     python run_mindformer.py --config "$mae" --run_mode train --seed "$seed" \
     --train_dataset_dir "$out/data/train" --eval_dataset_dir "$out/data/val" \
     --output_dir "$out/pretrain"
+printf '\n== 3/8 and 4/8 go on at once; what 4/8 says is shown after 3/8\n'
+beside scratch "4/8 the same network and labels, no pretraining" "$out/scratch/finished.json" \
+    python run_mindformer.py --config "$vit" --run_mode train --seed "$seed" --layer_scale False \
+    --train_dataset_dir "$out/data/train_labelled" --output_dir "$out/scratch"
 step finetune "3/8 fine-tune with few labels" "$out/finetune/finished.json" \
     python run_mindformer.py --config "$vit" --run_mode finetune --seed "$seed" \
     --load_checkpoint "$out/pretrain" \
     --train_dataset_dir "$out/data/train_labelled" --output_dir "$out/finetune"
-step scratch "4/8 the same network and labels, no pretraining" "$out/scratch/finished.json" \
-    python run_mindformer.py --config "$vit" --run_mode train --seed "$seed" --layer_scale False \
-    --train_dataset_dir "$out/data/train_labelled" --output_dir "$out/scratch"
+shown
 for run in finetune scratch; do
     beside "eval_$run" "5/8 evaluate: $run" "$out/$run/eval_result.json" \
         python run_mindformer.py --config "$vit" --run_mode eval \
