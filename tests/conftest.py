@@ -18,6 +18,18 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path not in slow)
 
 
+def pytest_xdist_make_scheduler(config, log):
+    """A process takes whole files, and all that start two ranks: they share runs, and two cores."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Files(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return "parallel" if file.startswith("tests/parallel/") else file
+
+    return Files(config, log)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def mindspores_own_mode():
     """A file of tests begins in PyNative mode, as alone, and not in that of the one before it."""

@@ -47,8 +47,9 @@ def test_a_killed_rank_is_restarted_and_the_result_is_the_same(bench, pairs):
     lab.assert_same(pairs["mae"]["two"], output)
 
 
-def test_a_killed_rank_ends_the_run_and_one_process_goes_on_with_it(bench, pairs):
-    output = bench.root / "killed"
+def test_one_process_then_two_ranks_until_one_is_killed_then_one_process(bench, pairs):
+    output = bench.root / "one_two_one"
+    assert bench.one_process("mae", output, "--runner_config.max_steps", "8") == 0
     launcher = bench.two_ranks("mae", output)
     kill_rank_1(launcher, output, 12)
     start = time.monotonic()
@@ -56,6 +57,7 @@ def test_a_killed_rank_ends_the_run_and_one_process_goes_on_with_it(bench, pairs
     assert time.monotonic() - start < 30
     assert code == 128 + signal.SIGKILL
     assert "rank 1 ended with signal SIGKILL" in said
+    assert "epoch 2, step 3/5" in (output / "log" / "rank_1" / "info.log").read_text()
     assert bench.one_process("mae", output, "--resume_training", "True") == 0
     both = losses(output)
     assert len(both) == 20

@@ -1,13 +1,10 @@
-"""A SIGTERM to the launcher, and the same command again, on as many ranks or on others."""
+"""A SIGTERM to the launcher, and the same command again."""
 
 import re
 import signal
 
-import numpy as np
-
 from tests.engine import lab
 from tests.parallel.conftest import finished, wait_for_step
-from tests.parallel.test_two_ranks import losses
 
 
 def said_by(output, rank):
@@ -29,13 +26,3 @@ def test_both_ranks_save_at_one_update_and_go_on_from_it(bench, pairs):
     for rank in (0, 1):
         assert "the newest valid checkpoint of this run: epoch" in said_by(output, rank)
     lab.assert_same(pairs["mae"]["two"], output)
-
-
-def test_two_ranks_go_on_with_the_run_of_one_process(bench, pairs):
-    output = bench.root / "one_then_two"
-    assert bench.one_process("mae", output, "--runner_config.max_steps", "8") == 0
-    assert finished(bench.two_ranks("mae", output))[0] == 0
-    assert "epoch 2, step 3/5" in said_by(output, 1)
-    both = losses(output)
-    assert len(both) == 20
-    np.testing.assert_allclose(both, losses(pairs["mae"]["one"]), rtol=1e-6, atol=0)
