@@ -162,7 +162,7 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, nargs="+", help="of train and forward")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--turns", type=int, default=3, help="of a side in a round")
-    parser.add_argument("--sides", nargs="+", help="some of them; the first is compared with")
+    parser.add_argument("--sides", nargs="+", choices=SHOWN, help="the first is compared with")
     args = parser.parse_args()
     date = f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}"
     RESULTS.mkdir(exist_ok=True)
