@@ -18,6 +18,7 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path not in slow)
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """A process takes whole files, and all that start two ranks: they share runs, and two cores."""
     from xdist.scheduler import LoadFileScheduling
