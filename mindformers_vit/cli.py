@@ -8,10 +8,12 @@ It turns flags into one mapping, and errors into one screen and an exit code: 0 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from mindformers_vit import cli_help, compat
@@ -89,20 +91,46 @@ def _answer(argv: list[str] | None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
-        return _run(sys.argv[1:] if argv is None else argv)
+        with _all_written():
+            return _run(sys.argv[1:] if argv is None else argv)
     except MindFormersViTError as error:
         print(_screen(error), file=sys.stderr)
         return error.exit_code
-    except BrokenPipeError:  # `... | head` has seen enough; Python would complain when it ends
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # `... | head` has seen enough
+        _drop_output()
         return 128 + signal.SIGPIPE
     except OSError as error:
+        _drop_output()
         where = f"{error.filename}: " if error.filename else ""
         print(f"error: {where}{error.strerror or error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as error:
         print(f"interrupted {error}".rstrip(), file=sys.stderr)
         return error.exit_code if isinstance(error, Interrupted) else 130
+
+
+@contextlib.contextmanager
+def _all_written() -> Iterator[None]:
+    """What stdout cannot take is an error here, and not when Python ends."""
+    try:
+        yield
+    except SystemExit:  # of argparse, with its help
+        _flush()
+        raise
+    _flush()
+
+
+def _flush() -> None:
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def _drop_output() -> None:
+    """What stdout still cannot take goes nowhere."""
+    try:
+        _flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _interrupt(number: int, _: Any) -> None:
